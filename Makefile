@@ -1,0 +1,51 @@
+# Targets depend on .venv, so each works on a fresh clone. PYTHON chooses the interpreter.
+SHELL := /bin/bash
+VERSIONS := 3.11 3.12 3.13
+find_python = for p in python$(1) $$HOME/.pyenv/versions/$(1).*/bin/python; do $$p -c '' 2>/dev/null && echo $$p && break; done
+PYTHONS := $(foreach v,$(VERSIONS),$(shell $(call find_python,$(v))))
+PYTHON ?= $(firstword $(PYTHONS) python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STUBS := generated/relevo/v1/content_pb2.py
+
+.PHONY: help install protos demo test test-pythons check format bench clean
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.done ## make .venv with everything that development needs
+$(VENV)/.done: pyproject.toml hatch_build.py
+	$(PYTHON) -m venv $(VENV) || { echo "python venv is missing: install it (Debian: apt install python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+protos: $(STUBS) ## compile protos/ into generated/
+$(STUBS): $(wildcard protos/relevo/v1/*.proto) protos/protoc.args $(VENV)/.done
+	$(BIN)/python -m grpc_tools.protoc @protos/protoc.args --plugin=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:generated
+	@touch $@
+
+demo: $(STUBS) ## run a central and four peers for real, on loopback
+	@$(BIN)/python bench/demo.py
+
+test: $(STUBS) ## run all tests
+	$(BIN)/python -m pytest -n 4 -q
+
+test-pythons: $(STUBS) ## run all tests on every supported Python that is here
+	@set -e; for p in $(PYTHONS); do v=$$($$p -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "== Python $$v"; $(MAKE) --no-print-directory test PYTHON=$$p VENV=.venv-$$v; done
+
+check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=.:generated $(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	@$(MAKE) --no-print-directory test-pythons
+
+format: $(VENV)/.done ## format code and protos
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format --write
+
+clean: ## remove what the targets made
+	rm -rf .venv .venv-* generated/relevo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,283 @@
+"""What central keeps: the records, and the protocol that every storage engine implements.
+
+A mutation is one call and one transaction: when it returns, its effect and its answer are committed together, or neither
+is. `tests/central/test_store.py` is the contract, run on every engine.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class SessionEnd(StrEnum):
+    """How a session ended."""
+
+    LOGOUT = "logout"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What makes a mutation repeatable: the author's request id with the answer that was given.
+
+    Attributes:
+        author: peer id.
+        request_id: 32 hexadecimal digits.
+        answer: the serialized response.
+        time: when, in seconds since 1970; receipts are purged by it.
+    """
+
+    author: str
+    request_id: str
+    answer: bytes
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer that stands. `repeated` means that the request had been answered before and nothing changed now."""
+
+    answer: bytes
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRecord:
+    """A logged-in peer.
+
+    Attributes:
+        joined: counts logins, so that a larger number joined later.
+        login_time: seconds since 1970.
+        primary: peer id of its primary neighbour, or empty.
+        backup: peer id of its backup neighbour, or empty.
+        catalogue_version: of what is held of its library; 0 for nothing.
+        file_count: entries that it publishes.
+    """
+
+    peer_id: str
+    public_key: bytes
+    name: str
+    addresses: tuple[str, ...]
+    session_id: str
+    joined: int
+    login_time: float
+    free_bytes: int = 0
+    primary: str = ""
+    backup: str = ""
+    catalogue_version: int = 0
+    file_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One published file of one peer. Times are seconds since 1970."""
+
+    path: str
+    content_id: bytes
+    size: int
+    modify_time: float
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Changes of one peer's published library, applied together."""
+
+    base_version: int
+    added: tuple[Entry, ...] = ()
+    removed: tuple[str, ...] = ()
+    stored: tuple[bytes, ...] = ()
+    dropped: tuple[bytes, ...] = ()
+    declined: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """One pair of path and content that live peers publish."""
+
+    path: str
+    content_id: bytes
+    size: int
+    modify_time: float
+    executable: bool
+    holder_count: int
+    publish_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class FoundHolder:
+    """A live peer that holds a content completely."""
+
+    peer_id: str
+    name: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One chosen peer of a placement."""
+
+    peer_id: str
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRecord:
+    """A promise to keep `wanted` copies of a content beside its author's. `copies` hold live peers only."""
+
+    placement_id: str
+    author: str
+    content_id: bytes
+    path: str
+    size: int
+    wanted: int
+    copies: tuple[Copy, ...] = ()
+
+
+class Order(StrEnum):
+    """Order of a list of files."""
+
+    NEWEST_FIRST = "newest"
+    BY_NAME = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class FileQuery:
+    """Which files, in which order, after which key.
+
+    Attributes:
+        text: part of a path or a shell pattern (central.search says which); empty for everything.
+        reference: what a user typed to mean one file; when set, `text` is ignored.
+        after: key of the last file of the page before: (publish_time or folded path, path, content id as hex).
+        limit: most files in the answer.
+    """
+
+    text: str = ""
+    reference: str = ""
+    order: Order = Order.NEWEST_FIRST
+    after: tuple[str | float, ...] | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Items, and the key to go on from; None at the end."""
+
+    items: tuple[T, ...] = field(default=())
+    next: tuple[str | float, ...] | None = None
+
+
+class Store(Protocol):
+    """Central's storage. All methods may be called concurrently; none blocks the event loop.
+
+    A peer is live from `login` until `end_sessions`. What an ended peer published stays for a while, invisible, so that
+    one that returns need not publish again, and is removed by `purge`.
+    """
+
+    async def close(self) -> None:
+        """Waits for running work and closes. Nothing may be called afterwards."""
+        ...
+
+    async def answer(self, author: str, request_id: str) -> bytes | None:
+        """Returns the answer that was given to a request id, or None."""
+        ...
+
+    async def live_peers(self) -> list[PeerRecord]:
+        """Returns every live peer, the earliest joined first."""
+        ...
+
+    async def session_end(self, session_id: str) -> tuple[str, SessionEnd] | None:
+        """Returns whose session this was and how it ended; None when it is live or was never known."""
+        ...
+
+    async def login(self, peer: PeerRecord, receipt: Receipt) -> Outcome:
+        """Makes the peer live under a new session; an older live session of it ends as SUPERSEDED.
+
+        What is held of its library stays; `peer.catalogue_version` and `peer.file_count` are ignored.
+        """
+        ...
+
+    async def public_key(self, peer_id: str) -> bytes | None:
+        """Returns the key of a peer that has logged in at any time within the purge age, or None."""
+        ...
+
+    async def catalogue_version(self, peer_id: str) -> int:
+        """Returns the version of what is held of a peer's library, whether it is live or not; 0 for nothing."""
+        ...
+
+    async def end_sessions(
+        self, sessions: Sequence[str], end: SessionEnd, now: float, receipt: Receipt | None
+    ) -> Outcome:
+        """Ends live sessions, whose peers' files and copies are withdrawn at once; unknown ones are ignored."""
+        ...
+
+    async def set_neighbours(self, changes: Iterable[tuple[str, str, str]]) -> None:
+        """Records (peer id, primary or empty, backup or empty) for live peers."""
+        ...
+
+    async def publish(self, peer_id: str, batch: Batch, receipt: Receipt) -> Outcome:
+        """Applies a batch: the peer's version becomes `base_version` + 1.
+
+        Base version 0 first drops every entry and stored copy of the peer. `stored` confirms copies of placements, also
+        when central had not chosen the peer. `declined` placements lose this peer's copy. Replaces entries by path.
+
+        Raises:
+            VersionConflict: `base_version` is neither 0 nor the version held; metadata `version` tells that.
+        """
+        ...
+
+    async def list_files(self, query: FileQuery) -> Page[FoundFile]:
+        """Returns a page of files that live peers publish.
+
+        Raises:
+            InvalidInput: `reference` or pattern cannot be searched for.
+        """
+        ...
+
+    async def locate(self, content_id: bytes, after: str, limit: int) -> tuple[int, Page[FoundHolder]]:
+        """Returns the size and a page of live holders, by peer id, after peer id `after` (empty for the first page).
+
+        Raises:
+            NotFound: no live peer holds it.
+        """
+        ...
+
+    async def publishes(self, peer_id: str, content_id: bytes) -> Entry | None:
+        """Returns an entry of a live peer with this content, or None."""
+        ...
+
+    async def place(self, placement: PlacementRecord, receipt: Receipt) -> Outcome:
+        """Records a placement with its chosen copies.
+
+        A placement of the same author and content exists once: central passes its id again to change `wanted` and to add
+        copies. Copies that are recorded already keep their confirmation.
+        """
+        ...
+
+    async def add_copies(self, placement_id: str, peer_ids: Sequence[str]) -> None:
+        """Records further chosen peers of a placement."""
+        ...
+
+    async def placement(self, placement_id: str) -> PlacementRecord | None:
+        """Returns a placement, or None."""
+        ...
+
+    async def placement_of(self, author: str, content_id: bytes) -> PlacementRecord | None:
+        """Returns the author's placement of a content, or None."""
+        ...
+
+    async def holders_of(self, content_id: bytes) -> set[str]:
+        """Returns the peer ids of all live holders, published or stored."""
+        ...
+
+    async def pending_placements(self) -> list[PlacementRecord]:
+        """Returns every placement with fewer confirmed live copies than wanted, the oldest first."""
+        ...
+
+    async def purge(self, receipts_before: float, ended_before: float) -> None:
+        """Removes receipts, and ended sessions with what their peers published, older than these times."""
+        ...

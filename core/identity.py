@@ -1,0 +1,97 @@
+"""A peer's key: who it is, what it signs, how others check it."""
+
+import base64
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from core.errors import NotPossible, Unauthenticated
+
+PEER_ID = re.compile(r"[a-z2-7]{52}")
+_SCHEME = ec.ECDSA(hashes.SHA256())
+
+
+def peer_id_of(public_key: bytes) -> str:
+    """Returns the peer id of a DER SubjectPublicKeyInfo: lowercase unpadded base32 of its SHA-256, 52 characters."""
+    return base64.b32encode(hashlib.sha256(public_key).digest()).decode().rstrip("=").lower()
+
+
+def verify(public_key: bytes, message: bytes, signature: bytes) -> None:
+    """Checks an ECDSA P-256 signature with SHA-256 over `message`.
+
+    Raises:
+        Unauthenticated: the key is not such a key, or the signature is not of that key over that message.
+    """
+    try:
+        key = serialization.load_der_public_key(public_key)
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+            raise Unauthenticated("the key is not an ECDSA P-256 key")
+        key.verify(signature, message, _SCHEME)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise Unauthenticated("the signature is not the author's") from error
+
+
+class Identity:
+    """An ECDSA P-256 key pair.
+
+    Attributes:
+        peer_id: 52 characters that name the holder of the key.
+        public_key: DER SubjectPublicKeyInfo.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+        self.public_key = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        self.peer_id = peer_id_of(self.public_key)
+
+    @classmethod
+    def generate(cls) -> "Identity":
+        """Returns a new identity."""
+        return cls(ec.generate_private_key(ec.SECP256R1()))
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> "Identity":
+        """Returns the identity kept in `path` (PEM), which is made, 0600 and synced, when it is not there.
+
+        Raises:
+            NotPossible: the file is there and holds no such key.
+        """
+        if not path.exists():
+            key = ec.generate_private_key(ec.SECP256R1())
+            _write_private(path, _pem(key))
+            return cls(key)
+        try:
+            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        except ValueError as error:
+            raise NotPossible(f"{path} holds no readable key; restore it, or remove it to become a new peer") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+            raise NotPossible(f"{path} holds a key of another kind; restore it, or remove it to become a new peer")
+        return cls(key)
+
+    def sign(self, message: bytes) -> bytes:
+        """Returns the DER signature over `message`."""
+        return self._key.sign(message, _SCHEME)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Writes beside, syncs and moves into place, so that a crash leaves a whole key or none."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(path)

@@ -1,0 +1,145 @@
+"""The one table between errors and gRPC status, in both directions, and the interceptor that applies it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, NoReturn, cast
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from core import errors
+from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable
+
+log = logging.getLogger("relevo.rpc")
+DOMAIN = "relevo"
+# Details beyond about 8 KB of metadata are lost on the way.
+_MAX_MESSAGE = 2000
+
+
+def _descendants(kind: type[RelevoError]) -> Iterator[type[RelevoError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
+# (code, reason) to class: the whole tree of core.errors, once.
+BY_STATUS: dict[tuple[str, str], type[RelevoError]] = {
+    (kind.code, kind.reason): kind for kind in _descendants(RelevoError)
+}
+_ALSO: dict[str, type[RelevoError]] = {
+    "DEADLINE_EXCEEDED": Unreachable,
+    "OUT_OF_RANGE": InvalidInput,
+    "UNIMPLEMENTED": errors.NotPossible,
+    "UNKNOWN": Defect,
+}
+
+
+def to_status(error: RelevoError) -> Status:
+    """Returns the status with its details: ErrorInfo always, BadRequest and RetryInfo where they apply."""
+    message = str(error)[:_MAX_MESSAGE]
+    details: list[Any] = [ErrorInfo(reason=error.reason or error.code, domain=DOMAIN, metadata=error.metadata)]
+    if isinstance(error, InvalidInput):
+        violation = BadRequest.FieldViolation(field=error.field, description=message)
+        details.append(BadRequest(field_violations=[violation]))
+    if isinstance(error, Busy):
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_after * 1000))
+        details.append(RetryInfo(retry_delay=delay))
+    packed = []
+    for detail in details:
+        wrapped = AnyMessage()
+        wrapped.Pack(detail)
+        packed.append(wrapped)
+    return Status(code=grpc.StatusCode[error.code].value[0], message=message, details=packed)
+
+
+def from_rpc_error(error: BaseException) -> RelevoError:
+    """Returns the error that a call's failure stands for, its details read back.
+
+    Takes a grpc.RpcError, or the asyncio.InvalidStateError that an aio stream raises when its server dies.
+    """
+    if not isinstance(error, grpc.RpcError):
+        return Unreachable("the connection was lost; it is tried again")
+    call = cast("grpc.aio.AioRpcError", error)
+    code = call.code().name
+    message = call.details() or code
+    details = _details(call)
+    info = details.get(ErrorInfo, ErrorInfo())
+    kind = BY_STATUS.get((code, info.reason)) or BY_STATUS.get((code, "")) or _ALSO.get(code, Defect)
+    if code == "DEADLINE_EXCEEDED":
+        message = "no answer in time"
+    if issubclass(kind, InvalidInput):
+        violations = details.get(BadRequest, BadRequest()).field_violations
+        found = InvalidInput("", message, info.metadata)
+        found.field = violations[0].field if violations else ""
+        return found
+    if issubclass(kind, Busy):
+        retry = details.get(RetryInfo, RetryInfo()).retry_delay
+        return Busy(message, retry.ToMilliseconds() / 1000, info.metadata)
+    return kind(message, info.metadata)
+
+
+def _details(call: grpc.aio.AioRpcError) -> dict[Any, Any]:
+    try:
+        status = rpc_status.from_call(cast("Any", call))
+    except ValueError:  # the details belong to another status
+        return {}
+    found: dict[Any, Any] = {}
+    for packed in status.details if status else ():
+        for kind in (ErrorInfo, BadRequest, RetryInfo):
+            if packed.Is(kind.DESCRIPTOR):
+                found[kind] = kind()
+                packed.Unpack(found[kind])
+    return found
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException, method: str) -> NoReturn:
+    if not isinstance(error, RelevoError):
+        log.error("%s failed", method, exc_info=error)
+        error = Defect("internal error; the log of the process that was called has the details")
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Turns errors of handlers into statuses. Unknown ones are logged and leave as INTERNAL without their text."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wraps unary and bidirectional handlers; others pass."""
+        handler = cast("Any", await continuation(handler_call_details))
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/relevo."):
+            return cast("grpc.RpcMethodHandler[Any, Any]", handler)
+        if handler.unary_unary:
+            inner = handler.unary_unary
+
+            async def unary(request: Any, context: Any) -> Any:
+                try:
+                    return await inner(request, context)
+                except asyncio.CancelledError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - every error ends here, by the table
+                    await _abort(context, error, method)
+
+            return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+        stream_inner = handler.stream_stream
+
+        async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                async for response in stream_inner(requests, context):
+                    yield response
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception as error:  # noqa: BLE001 - every error ends here, by the table
+                await _abort(context, error, method)
+
+        return grpc.stream_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
