@@ -1,7 +1,7 @@
 """What central keeps: the records, and the protocol that every storage engine implements.
 
-A mutation is one call and one transaction: when it returns, its effect and its answer are committed together, or neither
-is. `tests/central/test_store.py` is the contract, run on every engine.
+A mutation is one call and one transaction: when it returns, its effect and its answer are committed together, or
+neither is. `tests/central/test_store.py` is the contract, run on every engine.
 """
 
 from collections.abc import Iterable, Sequence
@@ -253,8 +253,8 @@ class Store(Protocol):
     async def place(self, placement: PlacementRecord, receipt: Receipt) -> Outcome:
         """Records a placement with its chosen copies.
 
-        A placement of the same author and content exists once: central passes its id again to change `wanted` and to add
-        copies. Copies that are recorded already keep their confirmation.
+        A placement of the same author and content exists once: central passes its id again to change `wanted` and to
+        add copies. Copies that are recorded already keep their confirmation.
         """
         ...
 

@@ -18,9 +18,8 @@
     ├── Corrupt                 DATA_LOSS             1     bytes are not what they were said to be
     └── Defect                  INTERNAL              1     a bug, logged where it happened
 
-The text of an error is the one sentence that a user reads: what happened and what to do. Two errors of one code are told
-apart by
-`reason`, which travels as google.rpc.ErrorInfo; `core.status` maps both ways.
+The text of an error is the one sentence that a user reads: what happened and what to do. Two errors of one code are
+told apart by `reason`, which travels as google.rpc.ErrorInfo; `core.status` maps both ways.
 """
 
 from collections.abc import Mapping

@@ -68,12 +68,12 @@ class Identity:
             _write_private(path, _pem(key))
             return cls(key)
         try:
-            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+            loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except ValueError as error:
             raise NotPossible(f"{path} holds no readable key; restore it, or remove it to become a new peer") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.curve.name != "secp256r1":
             raise NotPossible(f"{path} holds a key of another kind; restore it, or remove it to become a new peer")
-        return cls(key)
+        return cls(loaded)
 
     def sign(self, message: bytes) -> bytes:
         """Returns the DER signature over `message`."""

@@ -1,0 +1,77 @@
+"""Command-line options that both programs share: the configuration file, logging, the version.
+
+Every setting is a click option, and nothing else: a flag beats its environment variable (`RELEVO_…`), which beats the
+file, which beats the default. The file's keys are the options' names.
+"""
+
+import logging
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _load(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Puts the file's settings below flags and environment; refuses keys that no option reads."""
+    if path is None:
+        return None
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path} cannot be read: {error}", ctx, param) from error
+    except tomllib.TOMLDecodeError as error:
+        raise click.BadParameter(f"{path} is not valid TOML: {error}", ctx, param) from error
+    options = {option.name: option for option in ctx.command.params if option.name and option.name != param.name}
+    named = {key.replace("-", "_"): value for key, value in settings.items()}
+    for key, value in named.items():
+        option = options.get(key)
+        if option is None:
+            known = ", ".join(sorted(name.replace("_", "-") for name in options))
+            raise click.BadParameter(f"{path}: there is no setting {key!r}; there are {known}", ctx, param)
+        if isinstance(value, dict) or (isinstance(value, list) and not getattr(option, "multiple", False)):
+            raise click.BadParameter(f"{path}: {key} takes one value", ctx, param)
+        if getattr(option, "multiple", False) and not isinstance(value, list):
+            named[key] = [value]
+    ctx.default_map = {**(ctx.default_map or {}), **named}
+    return path
+
+
+def config_option(function: F) -> F:
+    """Adds `--config FILE` (`RELEVO_CONFIG`): a TOML file with the command's other options by name."""
+    return click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        callback=_load,
+        is_eager=True,
+        expose_value=False,
+        envvar="RELEVO_CONFIG",
+        help="Read settings from this TOML file; flags and RELEVO_… variables beat it.",
+    )(function)
+
+
+def log_option(function: F) -> F:
+    """Adds `--log-level` (`RELEVO_LOG_LEVEL`), which sets up logging to stderr."""
+    return click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        envvar="RELEVO_LOG_LEVEL",
+        expose_value=False,
+        callback=_set_up_logging,
+        help="How much to log to stderr.",
+    )(function)
+
+
+def _set_up_logging(ctx: click.Context, param: click.Parameter, level: str) -> str:
+    del ctx, param
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=level.upper(), format=form)
+    for noisy in ("watchfiles", "asyncio", "grpc"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    return level
