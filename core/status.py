@@ -1,5 +1,7 @@
 """The one table between errors and gRPC status, in both directions, and the interceptor that applies it."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
