@@ -1,0 +1,229 @@
+"""The session: it logs in, beats, and comes back by itself."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from core import errors
+from core.identity import Identity
+from core.rpc import Server
+from core.signing import check_signed
+from core.times import to_duration
+from peer.channels import Channels
+from peer.session import LOGIN_METHOD, Introduction, Session
+from relevo.v1 import central_directory_pb2 as pb2
+from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
+from relevo.v1.content_pb2 import LeaseTerms, Neighbours, PeerInfo
+
+TERMS = LeaseTerms(beat_interval=to_duration(0.01), lease=to_duration(7), grace=to_duration(2.5))
+
+
+class Central(CentralDirectoryServicer):
+    """Grants sessions and answers beats as the test scripts it."""
+
+    def __init__(self):
+        self.time = 1_000_000.0
+        self.logins = []
+        self.logouts = []
+        self.beats = []
+        self.streams = 0
+        self.login_error = None
+        self.beat_error = None
+        self.neighbours = Neighbours()
+        self.directives = []
+        self.catalogue_version = 0
+        self.end_stream = asyncio.Event()
+        self.second_login = asyncio.Event()
+        self.beaten = asyncio.Condition()
+
+    async def Login(self, request, context):
+        check_signed(request.signed, request.public_key, LOGIN_METHOD, self.time)
+        self.logins.append(pb2.LoginDetails.FromString(request.signed.payload))
+        if len(self.logins) > 1:
+            self.second_login.set()
+        if self.login_error:
+            raise self.login_error
+        return pb2.LoginResponse(session_id=f"{len(self.logins):032x}", terms=TERMS, neighbours=self.neighbours)
+
+    async def Logout(self, request, context):
+        self.logouts.append(request.session_id)
+        return pb2.LogoutResponse()
+
+    async def Heartbeat(self, request_iterator, context):
+        self.streams += 1
+        async for beat in request_iterator:
+            if self.beat_error:
+                error, self.beat_error = self.beat_error, None
+                raise error
+            if self.end_stream.is_set():
+                self.end_stream.clear()
+                return
+            yield pb2.HeartbeatResponse(
+                sequence=beat.sequence,
+                terms=TERMS,
+                neighbours=self.neighbours,
+                directives=self.directives,
+                catalogue_version=self.catalogue_version,
+            )
+            async with self.beaten:
+                self.beats.append(beat)
+                self.beaten.notify_all()
+
+    async def next_beats(self, count=1):
+        wanted = len(self.beats) + count
+        async with asyncio.timeout(10), self.beaten:
+            await self.beaten.wait_for(lambda: len(self.beats) >= wanted)
+
+
+class Stage:
+    def __init__(self):
+        self.central = Central()
+        self.channels = Channels()
+        self.wall = 1_000_000.0
+
+    async def open(self, port=0):
+        self.server = Server()
+        add_CentralDirectoryServicer_to_server(self.central, self.server.server)
+        self.port = self.server.listen(f"127.0.0.1:{port}")
+        await self.server.start()
+
+    def session(self, *more):
+        introduction = Introduction("ana", lambda _: ("192.0.2.1:5",), lambda: 77)
+        return Session(
+            Identity.generate(),
+            self.channels,
+            (f"127.0.0.1:{self.port}", *more),
+            introduction,
+            lambda: self.wall,
+        )
+
+
+@pytest.fixture
+async def stage():
+    stage = Stage()
+    await stage.open()
+    yield stage
+    await stage.channels.close()
+    await stage.server.stop(0)
+
+
+@contextlib.asynccontextmanager
+async def running(session):
+    task = asyncio.create_task(session.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_session_logs_in_beats_and_tells_what_central_says(stage):
+    heard = []
+    stage.central.neighbours = Neighbours(primary=PeerInfo(peer_id="p"))
+    stage.central.directives = [pb2.Directive(store=pb2.StoreDirective(placement_id="x"))]
+    session = stage.session()
+    session.listeners.logged_in = lambda central, version: heard.append(("login", central, version))
+    session.listeners.directives = heard.append
+    session.listeners.neighbours = lambda found: heard.append(found.primary.peer_id)
+    async with running(session), asyncio.timeout(10):
+        await session.wait_live()
+        await stage.central.next_beats(2)
+    assert heard[0] == ("login", f"127.0.0.1:{stage.port}", 0)
+    assert "p" in heard
+    assert list(stage.central.directives) in heard
+    assert stage.central.logins[0].name == "ana"
+    assert stage.central.logins[0].addresses == ["192.0.2.1:5"]
+    assert [beat.sequence for beat in stage.central.beats[:2]] == [1, 2]
+    assert stage.central.beats[0].free_bytes == 77
+
+
+async def test_a_broken_stream_is_opened_again_under_the_same_session(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        login = await session.wait_live()
+        stage.central.end_stream.set()
+        await stage.central.next_beats(3)
+        while stage.central.streams < 2:
+            await stage.central.next_beats()
+        assert (await session.wait_live()).session_id == login.session_id
+    assert len(stage.central.logins) == 1
+
+
+async def test_a_central_that_restarts_finds_the_same_session_again(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(20):
+        await session.wait_live()
+        await stage.server.stop(0)
+        await stage.open(stage.port)
+        await stage.central.next_beats(2)
+        await session.wait_live()
+    assert len(stage.central.logins) == 1
+
+
+async def test_an_unknown_session_logs_in_anew_by_itself(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        await session.wait_live()
+        stage.central.beat_error = errors.SessionUnknown("expired")
+        while len(stage.central.logins) < 2:
+            await stage.central.next_beats()
+        assert (await session.wait_live()).session_id == f"{2:032x}"
+
+
+async def test_a_superseded_session_stops_and_does_not_fight(stage):
+    session = stage.session()
+    async with running(session) as task, asyncio.timeout(10):
+        await session.wait_live()
+        stage.central.beat_error = errors.SessionSuperseded("logged in elsewhere")
+        with pytest.raises(errors.SessionSuperseded):
+            await task
+    assert not session.live
+    assert len(stage.central.logins) == 1
+
+
+async def test_a_wrong_clock_is_mended_by_centrals(stage):
+    stage.wall = stage.central.time - 90_000
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        await session.wait_live()
+        assert session.now == pytest.approx(stage.central.time, abs=1)
+
+
+async def test_a_dead_central_is_passed_over_for_the_next(stage):
+    session = stage.session()
+    session._centrals = ("127.0.0.1:1", *session._centrals)
+    async with running(session), asyncio.timeout(15):
+        login = await session.wait_live()
+    assert login.central == f"127.0.0.1:{stage.port}"
+
+
+async def test_logging_out_names_the_session_once(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        login = await session.wait_live()
+    assert await session.log_out()
+    assert not await session.log_out()
+    assert stage.central.logouts == [login.session_id]
+    assert not session.live
+
+
+async def test_a_logout_without_central_is_not_confirmed_and_does_not_hang(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        await session.wait_live()
+    await stage.server.stop(0)
+    async with asyncio.timeout(5):
+        assert not await session.log_out()
+
+
+async def test_a_refusal_is_told_and_tried_again_slowly(stage, monkeypatch):
+    monkeypatch.setattr("peer.session.REFUSED_BACKOFF", 0.01)
+    stage.central.login_error = errors.InvalidInput("name", "a peer's name has 1 to 64 characters")
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        while len(stage.central.logins) < 2:
+            await asyncio.sleep(0)
+        assert "1 to 64 characters" in session.problem
+        stage.central.login_error = None
+        await session.wait_live()
