@@ -4,6 +4,8 @@ from core.errors import InvalidInput
 
 _MAX_PORT = 65535
 _MAX_HOST = 253
+# gRPC takes `unix:1` for a socket file and `dns:80` for a host called 80: such a host could never be dialled.
+_SCHEMES = frozenset({"unix", "unix-abstract", "dns", "ipv4", "ipv6", "vsock", "xds", "google-c2p"})
 
 
 def split_address(text: str, field: str = "address") -> tuple[str, int]:
@@ -19,6 +21,8 @@ def split_address(text: str, field: str = "address") -> tuple[str, int]:
     odd = not host or len(host) > _MAX_HOST or not host.isprintable() or any(char in host for char in " /[]@,")
     if not colon or odd or (":" in host and not bracketed):
         raise InvalidInput(field, f"{text!r} is not HOST:PORT (an IPv6 host stands in brackets)")
+    if host.lower() in _SCHEMES:
+        raise InvalidInput(field, f"{host!r} is a word of gRPC's own, not a host: use the address in numbers")
     if not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
         raise InvalidInput(field, f"{text!r} has no port within 0 and {_MAX_PORT}")
     return host, int(port)

@@ -4,9 +4,10 @@ import base64
 import hashlib
 import os
 import re
+import secrets
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -32,7 +33,7 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> None:
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
             raise Unauthenticated("the key is not an ECDSA P-256 key")
         key.verify(signature, message, _SCHEME)
-    except (InvalidSignature, ValueError, TypeError) as error:
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
         raise Unauthenticated("the signature is not the author's") from error
 
 
@@ -61,15 +62,20 @@ class Identity:
         """Returns the identity kept in `path` (PEM), which is made, 0600 and synced, when it is not there.
 
         Raises:
-            NotPossible: the file is there and holds no such key.
+            NotPossible: the file is there and cannot be read, or holds no such key, or cannot be made.
         """
         if not path.exists():
             key = ec.generate_private_key(ec.SECP256R1())
-            _write_private(path, _pem(key))
+            try:
+                _write_private(path, _pem(key))
+            except OSError as error:
+                raise NotPossible(f"the key cannot be written to {path}: {error.strerror}") from error
             return cls(key)
         try:
             loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        except ValueError as error:
+        except OSError as error:
+            raise NotPossible(f"the key in {path} cannot be read: {error.strerror}") from error
+        except (UnsupportedAlgorithm, ValueError, TypeError) as error:  # TypeError: it wants a password
             raise NotPossible(f"{path} holds no readable key; restore it, or remove it to become a new peer") from error
         if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.curve.name != "secp256r1":
             raise NotPossible(f"{path} holds a key of another kind; restore it, or remove it to become a new peer")
@@ -88,10 +94,15 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _write_private(path: Path, data: bytes) -> None:
     """Writes beside, syncs and moves into place, so that a crash leaves a whole key or none."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     beside.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

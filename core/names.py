@@ -84,7 +84,7 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFC", text.casefold())
 
 
-# Line and paragraph separators, format characters (bidirectional overrides among them), surrogates, unassigned.
+# Control and format characters (bidirectional overrides among them), surrogates, line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Joiners that scripts and emoji need.
 _JOINERS = frozenset("\u200c\u200d")

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 
 from core.errors import InvalidInput
 
@@ -39,6 +40,15 @@ def decode_token(token: str, *kinds: type, field: str = "page_token") -> tuple[s
     except (ValueError, binascii.Error, RecursionError):
         key = None
     fits = isinstance(key, list) and len(key) == len(kinds)
-    if not fits or not all(type(part) is kind for part, kind in zip(key, kinds, strict=True)):
+    if not fits or not all(type(part) is kind and _storable(part) for part, kind in zip(key, kinds, strict=True)):
         raise InvalidInput(field, "this page token was not given out for this list; start again without one")
     return tuple(key)
+
+
+def _storable(part: object) -> bool:
+    """Tells whether a database can compare with `part`: JSON also spells lone surrogates, NaN and endless integers."""
+    if isinstance(part, str):
+        return not any("\ud800" <= char <= "\udfff" for char in part)
+    if isinstance(part, float):
+        return math.isfinite(part)
+    return not isinstance(part, int) or abs(part) < 1 << 63

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, cast
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
@@ -19,8 +20,9 @@ from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable
 
 log = logging.getLogger("relevo.rpc")
 DOMAIN = "relevo"
-# Details beyond about 8 KB of metadata are lost on the way.
-_MAX_MESSAGE = 2000
+# Details beyond about 8 KB of metadata are lost on the way, and the text goes along three times: as the status message,
+# where each byte beyond ASCII takes three, and twice in base64.
+_MAX_MESSAGE_BYTES = 1000
 
 
 def _descendants(kind: type[RelevoError]) -> Iterator[type[RelevoError]]:
@@ -43,7 +45,7 @@ _ALSO: dict[str, type[RelevoError]] = {
 
 def to_status(error: RelevoError) -> Status:
     """Returns the status with its details: ErrorInfo always, BadRequest and RetryInfo where they apply."""
-    message = str(error)[:_MAX_MESSAGE]
+    message = _sendable(str(error))
     details: list[Any] = [ErrorInfo(reason=error.reason or error.code, domain=DOMAIN, metadata=error.metadata)]
     if isinstance(error, InvalidInput):
         violation = BadRequest.FieldViolation(field=error.field, description=message)
@@ -58,6 +60,11 @@ def to_status(error: RelevoError) -> Status:
         wrapped.Pack(detail)
         packed.append(wrapped)
     return Status(code=grpc.StatusCode[error.code].value[0], message=message, details=packed)
+
+
+def _sendable(text: str) -> str:
+    """Returns `text` as protobuf takes it, surrogates of odd file names escaped, cut to what fits."""
+    return text.encode("utf-8", "backslashreplace")[:_MAX_MESSAGE_BYTES].decode("utf-8", "ignore")
 
 
 def from_rpc_error(error: BaseException) -> RelevoError:
@@ -82,21 +89,22 @@ def from_rpc_error(error: BaseException) -> RelevoError:
         return found
     if issubclass(kind, Busy):
         retry = details.get(RetryInfo, RetryInfo()).retry_delay
-        return Busy(message, retry.ToMilliseconds() / 1000, info.metadata)
+        return Busy(message, max(0.0, retry.ToMilliseconds() / 1000), info.metadata)
     return kind(message, info.metadata)
 
 
 def _details(call: grpc.aio.AioRpcError) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
     try:
         status = rpc_status.from_call(cast("Any", call))
-    except ValueError:  # the details belong to another status
+        for packed in status.details if status else ():
+            for kind in (ErrorInfo, BadRequest, RetryInfo):
+                if packed.Is(kind.DESCRIPTOR):
+                    detail = kind()
+                    packed.Unpack(detail)
+                    found[kind] = detail
+    except (ValueError, DecodeError):  # they belong to another status, or whoever was called sends rubbish
         return {}
-    found: dict[Any, Any] = {}
-    for packed in status.details if status else ():
-        for kind in (ErrorInfo, BadRequest, RetryInfo):
-            if packed.Is(kind.DESCRIPTOR):
-                found[kind] = kind()
-                packed.Unpack(found[kind])
     return found
 
 
@@ -119,7 +127,8 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         """Wraps unary and bidirectional handlers; others pass."""
         handler = cast("Any", await continuation(handler_call_details))
         method = handler_call_details.method
-        if handler is None or not method.startswith("/relevo."):
+        ours = handler is not None and method.startswith("/relevo.")
+        if not ours or not (handler.unary_unary or handler.stream_stream):
             return cast("grpc.RpcMethodHandler[Any, Any]", handler)
         if handler.unary_unary:
             inner = handler.unary_unary

@@ -4,17 +4,20 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _NANOSECONDS = 1_000_000_000
+# What a Timestamp may say: the years 1 to 9999. Others fit into the message, and break whoever writes them again.
+_EARLIEST = -62_135_596_800.0
+_LATEST = 253_402_300_799.0
 
 
 def to_timestamp(seconds: float) -> Timestamp:
-    """Returns a Timestamp for seconds since 1970, to the microsecond."""
-    micros = round(seconds * 1_000_000)
+    """Returns a Timestamp for seconds since 1970, to the microsecond; beyond the years 1 to 9999, their nearest end."""
+    micros = round(min(max(seconds, _EARLIEST), _LATEST) * 1_000_000)
     return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
 
 
 def from_timestamp(stamp: Timestamp) -> float:
-    """Returns seconds since 1970."""
-    return stamp.seconds + stamp.nanos / _NANOSECONDS
+    """Returns seconds since 1970; beyond the years 1 to 9999, their nearest end."""
+    return min(max(stamp.seconds + stamp.nanos / _NANOSECONDS, _EARLIEST), _LATEST)
 
 
 def to_duration(seconds: float) -> Duration:

@@ -1,0 +1,199 @@
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from core.errors import Busy, NotPossible
+from core.rpc import REFLECTION_V1, REFLECTION_V1ALPHA, Server, open_channel, tune_allocator
+from core.status import from_rpc_error
+from relevo.v1.central_directory_pb2 import ListPeersRequest, ListPeersResponse
+
+SERVICE = "relevo.v1.CentralDirectory"
+GRPCURL = Path(sys.executable).parent / "grpcurl"
+
+
+async def nobody(request):
+    return ListPeersResponse()
+
+
+async def grpcurl(*args: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        GRPCURL, "-plaintext", *args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, output.decode()
+
+
+async def health(port: int, service: str = "") -> str:
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        answer = await HealthStub(channel).Check(HealthCheckRequest(service=service), timeout=10)
+    return HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+@pytest.mark.parametrize("reflection", [REFLECTION_V1, REFLECTION_V1ALPHA])
+async def test_reflection_lists_what_is_served_in_both_versions(directory, reflection):
+    from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
+
+    server, _ = await directory(nobody)
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        ask = channel.stream_stream(
+            f"/{reflection}/ServerReflectionInfo",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=ServerReflectionResponse.FromString,
+        )
+        call = ask(timeout=10)
+        await call.write(ServerReflectionRequest(list_services=""))
+        answer = await call.read()
+        await call.done_writing()
+    names = {service.name for service in answer.list_services_response.service}
+    assert names == {SERVICE, "grpc.health.v1.Health", REFLECTION_V1, REFLECTION_V1ALPHA}
+
+
+async def test_the_real_grpcurl_lists_describes_and_calls(directory):
+    server, _ = await directory(nobody)
+    address = f"127.0.0.1:{server.port}"
+    code, output = await grpcurl(address, "list")
+    assert code == 0
+    assert SERVICE in output.split()
+    code, output = await grpcurl(address, "describe", SERVICE)
+    assert "returns ( .relevo.v1.ListPeersResponse )" in output
+    code, output = await grpcurl("-d", "{}", address, f"{SERVICE}/ListPeers")
+    assert (code, json.loads(output)) == (0, {})
+    code, output = await grpcurl(address, "grpc.health.v1.Health/Check")
+    assert json.loads(output) == {"status": "SERVING"}
+
+
+async def test_health_is_serving_and_then_not(directory):
+    server, stub = await directory(nobody)
+    assert await health(server.port) == "SERVING"
+    assert await health(server.port, SERVICE) == "SERVING"
+    await server.not_serving()
+    assert await health(server.port) == "NOT_SERVING"
+    assert await health(server.port, SERVICE) == "NOT_SERVING"
+    assert await stub.ListPeers(ListPeersRequest(), timeout=10) == ListPeersResponse()
+
+
+async def test_stop_lets_a_running_call_end(directory):
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(request):
+        asked.set()
+        await go_on.wait()
+        return ListPeersResponse(next_page_token="done")
+
+    server, stub = await directory(answer)
+    call = stub.ListPeers(ListPeersRequest(), timeout=10)
+    reply = asyncio.ensure_future(call)
+    await asked.wait()
+    stopping = asyncio.ensure_future(server.stop(10))
+    go_on.set()
+    assert (await reply).next_page_token == "done"
+    await stopping
+
+
+async def test_a_second_server_on_a_port_is_refused_with_what_to_do(directory, capfd):
+    server, _ = await directory(nobody)
+    second = Server()
+    with pytest.raises(NotPossible, match=f"cannot listen on 127.0.0.1:{server.port}: .*--listen"):
+        second.listen(f"127.0.0.1:{server.port}")
+    await second.stop(0)
+    capfd.readouterr()  # gRPC itself complains on stderr
+
+
+async def test_a_port_that_any_program_has_is_refused(capfd):
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = Server()
+        with pytest.raises(NotPossible):
+            server.listen(f"127.0.0.1:{taken.getsockname()[1]}")
+        await server.stop(0)
+    capfd.readouterr()
+
+
+async def test_a_server_listens_on_a_unix_socket(tmp_path):
+    server = Server()
+    server.listen(f"unix:{tmp_path}/s")
+    await server.start()
+    async with open_channel(f"unix:{tmp_path}/s") as channel:
+        answer = await HealthStub(channel).Check(HealthCheckRequest(), timeout=10)
+    assert answer.status == HealthCheckResponse.SERVING
+    await server.stop(0)
+
+
+async def test_a_request_over_the_limit_is_refused_before_it_is_read(directory):
+    served = []
+
+    async def answer(request):
+        served.append(request)
+        return ListPeersResponse()
+
+    _, stub = await directory(answer, max_message=64 * 1024)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ListPeers(ListPeersRequest(page_token="a" * 65 * 1024), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert type(from_rpc_error(caught.value)) is Busy
+    assert not served
+    assert await stub.ListPeers(ListPeersRequest(), timeout=10) == ListPeersResponse()
+
+
+async def test_a_compressed_request_over_the_limit_is_refused_too(directory):
+    _, stub = await directory(nobody, max_message=64 * 1024)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ListPeers(
+            ListPeersRequest(page_token="a" * 4_000_000), timeout=10, compression=grpc.Compression.Gzip
+        )
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_an_answer_over_the_limit_is_refused_by_the_caller(directory):
+    async def answer(request):
+        return ListPeersResponse(next_page_token="a" * 100_000)
+
+    server, _ = await directory(answer)
+    from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
+
+    async with open_channel(f"127.0.0.1:{server.port}", 64 * 1024) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await CentralDirectoryStub(channel).ListPeers(ListPeersRequest(), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_channel_finds_its_server_again_after_a_restart():
+    first = Server()
+    port = first.listen("127.0.0.1:0")
+    await first.start()
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        stub = HealthStub(channel)
+        await stub.Check(HealthCheckRequest(), timeout=10)
+        await first.stop(0)
+        second = Server()
+        second.listen(f"127.0.0.1:{port}")
+        await second.start()
+        answer = await stub.Check(HealthCheckRequest(), timeout=20, wait_for_ready=True)
+        assert answer.status == HealthCheckResponse.SERVING
+    await second.stop(0)
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_tuning_the_allocator_is_harmless_everywhere(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    tune_allocator()
+    tune_allocator()
+    assert len(bytearray(32 << 20)) == 32 << 20
+
+
+def test_tuning_the_allocator_is_harmless_without_glibc(monkeypatch):
+    def absent(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", absent)
+    tune_allocator()
