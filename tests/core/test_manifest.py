@@ -110,6 +110,12 @@ def test_a_lying_number_of_digests_is_refused(size):
                 root.check_page(page, wrong)
 
 
+def test_a_block_that_does_not_exist_is_an_index_error():
+    for index in (-1, 1):
+        with pytest.raises(IndexError):
+            manifest_of(b"one block").verifies(index, b"")
+
+
 @pytest.mark.parametrize("block_size", [0, 1, BLOCK - 1, BLOCK + 1, 2 * BLOCK, 1 << 31, (1 << 32) - 1])
 def test_a_lying_block_size_is_refused(block_size):
     manifest = manifest_of(bytes(1000))
