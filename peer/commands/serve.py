@@ -1,0 +1,123 @@
+"""`relevo serve`: the daemon in the foreground."""
+
+from pathlib import Path
+
+import click
+
+from core.errors import InvalidInput
+from core.names import check_peer_name
+from core.options import config_option, log_option
+from peer import params
+from peer.settings import Remembered, ServeSettings, default_name, recall
+
+
+@click.command(context_settings={"auto_envvar_prefix": "RELEVO"})
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--central", type=params.address, multiple=True, metavar="HOST:PORT", help="Where central is; repeat for others."
+)
+@click.option(
+    "--friend",
+    type=params.address,
+    multiple=True,
+    metavar="HOST:PORT",
+    help="A peer to ask when neither a neighbour nor central answers; repeat for others.",
+)
+@click.option("--name", metavar="NAME", help="What others see this peer as.  [default: the host name]")
+@click.option(
+    "--listen",
+    type=params.listen_address,
+    default="0.0.0.0:0",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to serve other peers; with port 0 the system chooses.",
+)
+@click.option(
+    "--advertise",
+    type=params.host,
+    default="",
+    metavar="HOST",
+    help="The host under which others reach this peer.  [default: found from the route to central]",
+)
+@click.option(
+    "--store-quota",
+    type=params.size,
+    default="10GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Most to store for others.",
+)
+@click.option("--insecure", is_flag=True, help="Allow connections that are not encrypted.")
+@config_option
+@log_option
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    directory: Path | None,
+    *,
+    central: tuple[str, ...],
+    friend: tuple[str, ...],
+    name: str | None,
+    listen: str,
+    advertise: str,
+    store_quota: int,
+    insecure: bool,
+) -> None:
+    """Share the directory DIR with the network, until stopped.
+
+    DIR, --central, --friend and --name may be left out when this home has been served before: it remembers them.
+    Every option can also stand in the environment (RELEVO_CENTRAL, RELEVO_LISTEN, …) or in the --config file.
+    """
+    home: Path = ctx.obj
+    kept = recall(home)
+    settings = ServeSettings(
+        home=home,
+        shared=_shared(ctx, directory, home, kept),
+        centrals=_centrals(ctx, central, kept),
+        friends=friend or kept.friends,
+        name=_name(ctx, name or kept.name or default_name()),
+        listen=listen,
+        advertise=advertise,
+        store_quota=store_quota,
+        insecure=insecure,
+    )
+    from peer.daemon import run  # noqa: PLC0415 - slow to import, and `--help` does without
+
+    run(settings)
+
+
+def _shared(ctx: click.Context, given: Path | None, home: Path, kept: Remembered) -> Path:
+    directory = given or kept.shared
+    if directory is None:
+        raise click.UsageError("name the directory to share: relevo serve DIR --central HOST:PORT", ctx)
+    shared = directory.absolute()
+    if not shared.is_dir():
+        what = "is not a directory" if shared.exists() else "does not exist: make it first"
+        raise click.UsageError(f"{shared} {what}, or name another directory to share", ctx)
+    _keep_apart(ctx, shared.resolve(), home.resolve())
+    return shared
+
+
+def _keep_apart(ctx: click.Context, shared: Path, home: Path) -> None:
+    """Refuses to share the home, which holds the peer's key; below a hidden directory nothing is shared anyway."""
+    inside = home.is_relative_to(shared) and not any(part.startswith(".") for part in home.relative_to(shared).parts)
+    if inside or shared.is_relative_to(home):
+        raise click.UsageError(
+            f"{shared} and the home {home} lie in each other, and the home holds this peer's key: "
+            "share another directory, or choose another --home",
+            ctx,
+        )
+
+
+def _centrals(ctx: click.Context, given: tuple[str, ...], kept: Remembered) -> tuple[str, ...]:
+    centrals = given or kept.centrals
+    if not centrals:
+        raise click.UsageError("name the central to join: --central HOST:PORT", ctx)
+    return centrals
+
+
+def _name(ctx: click.Context, name: str) -> str:
+    try:
+        return check_peer_name(name)
+    except InvalidInput as error:
+        raise click.BadParameter(str(error).removeprefix("name: "), ctx, param_hint="--name") from error

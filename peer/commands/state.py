@@ -1,0 +1,149 @@
+"""`relevo status`, `relevo transfers`, `relevo logout`: the daemon itself."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from core.names import printable
+from peer import document, show
+from peer.commands.common import daemon_of, json_option, peer_line, route_line, say
+
+if TYPE_CHECKING:
+    from relevo.v1.peer_control_pb2 import GetStatusResponse, Transfer
+
+# How long `logout` waits for the daemon to be gone, in seconds.
+_PATIENCE = 15.0
+_SKIPPED_SHOWN = 20
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def status(home: Path, as_json: bool) -> None:
+    """Show this peer, what it shares, its neighbours."""
+    with daemon_of(home) as daemon:
+        found = daemon.status()
+    if as_json:
+        document.write(document.fields_of(found))
+    else:
+        say(status_page(found, time.time()))
+
+
+def status_page(found: "GetStatusResponse", now: float) -> list[str]:
+    """Returns the lines of the daemon's state; `now` is in seconds since 1970."""
+    facts = [
+        ("peer", f"{found.peer.name}  {found.peer.peer_id[: show.SHORTEST_ID]}  {', '.join(found.peer.addresses)}"),
+        ("network", _session(found, now)),
+        *_neighbours(found),
+        ("shares", _shares(found)),
+        ("stores", _stores(found)),
+        ("traffic", f"sent {show.size(found.sent_bytes)}, received {show.size(found.received_bytes)}"),
+        ("home", found.home),
+        ("version", found.version),
+    ]
+    return [*(f"{fact:<11}{printable(text)}" for fact, text in facts), *_skipped(found)]
+
+
+def _session(found: "GetStatusResponse", now: float) -> str:
+    from relevo.v1.peer_control_pb2 import SESSION_STATE_LIVE  # noqa: PLC0415 - protobuf is slow to import
+
+    since = show.age(found.session_state_time.seconds, now)
+    if found.session_state == SESSION_STATE_LIVE:
+        return f"logged in to central at {found.central} ({since})"
+    why = f": {found.session_problem}" if found.session_problem else ""
+    return f"NOT logged in to central at {found.central} ({since}){why}"
+
+
+def _neighbours(found: "GetStatusResponse") -> Iterator[tuple[str, str]]:
+    roles = [role for role in ("primary", "backup") if found.neighbours.HasField(role)]
+    text = " · ".join(f"{role} {peer_line(getattr(found.neighbours, role))}" for role in roles)
+    yield "neighbours", text or "none: this peer is alone, and asks central itself"
+    if found.HasField("last_route"):
+        yield "last route", route_line(found.last_route)
+
+
+def _shares(found: "GetStatusResponse") -> str:
+    hashing = f", {found.unhashed_count:,} more being read" if found.unhashed_count else ""
+    return f"{found.shared_directory}: {show.count(found.file_count, 'file')}, {show.size(found.file_bytes)}{hashing}"
+
+
+def _stores(found: "GetStatusResponse") -> str:
+    copies = show.count(found.stored_count, "copy", "copies")
+    return f"{copies} for others, {show.size(found.stored_bytes)} of {show.size(found.store_quota_bytes)}"
+
+
+def _skipped(found: "GetStatusResponse") -> list[str]:
+    if not found.skipped_count:
+        return []
+    rows = [(skipped.path, skipped.reason) for skipped in found.skipped[:_SKIPPED_SHOWN]]
+    more = found.skipped_count - len(rows)
+    return [
+        f"not shared {show.count(found.skipped_count, 'file')}:",
+        *(f"  {line}" for line in show.table(("PATH", "REASON"), rows)[1:]),
+        *([f"  and {more:,} more; `relevo status --json` lists up to 1,000"] if more else []),
+    ]
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="List at most N.  [default: all]")
+@json_option
+@click.pass_obj
+def transfers(home: Path, limit: int | None, as_json: bool) -> None:
+    """List downloads, uploads and copies for others.
+
+    Those since the daemon started, the latest first.
+    """
+    with daemon_of(home) as daemon:
+        found = list(daemon.transfers(limit))
+    if as_json:
+        document.write({"transfers": [document.fields_of(transfer) for transfer in found]})
+    elif found:
+        say(transfer_table(found, time.time()))
+    else:
+        click.echo("no transfer since the daemon started", err=True)
+
+
+def transfer_table(found: Sequence["Transfer"], now: float) -> list[str]:
+    """Returns the lines that list transfers; `now` is in seconds since 1970."""
+    return show.table(
+        ("KIND", "STATE", ">SIZE", ">DONE", ">RATE", ">HOLDERS", ">BEGAN", "PATH"),
+        (
+            (
+                document.word(transfer, "kind"),
+                document.word(transfer, "state"),
+                show.size(transfer.size_bytes),
+                show.percent(transfer.done_bytes, transfer.size_bytes),
+                show.rate(transfer.rate_bytes_per_second) if transfer.rate_bytes_per_second else "-",
+                sum(source.bytes > 0 for source in transfer.sources) or "-",
+                show.age(transfer.start_time.seconds, now),
+                transfer.path + (f": {transfer.error_message}" if transfer.error_message else ""),
+            )
+            for transfer in found
+        ),
+    )
+
+
+@click.command()
+@click.pass_obj
+def logout(home: Path) -> None:
+    """Leave the network and stop the daemon.
+
+    Others stop seeing its files at once; copies that other peers keep stay.
+    """
+    leave(home)
+
+
+def leave(home: Path) -> None:
+    """Logs out, waits until the daemon is gone, and says how it went."""
+    with daemon_of(home) as daemon:
+        confirmed = daemon.logout()
+    from peer.client import runs  # noqa: PLC0415 - gRPC is slow to import
+
+    deadline = time.monotonic() + _PATIENCE
+    while not (gone := not runs(home)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    how = "logged out" if confirmed else "central did not answer: it will drop this peer by itself within seconds"
+    click.echo(f"{how}; {'the daemon has stopped' if gone else 'the daemon is still finishing'}")

@@ -1,0 +1,71 @@
+"""Values that the command line understands: sizes, addresses, hosts. Each reader is a click type."""
+
+import ipaddress
+import re
+
+import click
+
+from core.addresses import join_address, split_address
+from core.errors import InvalidInput
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>(?:[kmgt]i?)?b?)", re.IGNORECASE)
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def size(text: str | int) -> int:
+    """Returns bytes for `10GiB`, `1.5 TiB`, `500MB` or `4096`: GiB and G count by 1,024, GB by 1,000.
+
+    Raises:
+        click.BadParameter: it is none of these.
+    """
+    match = _SIZE.fullmatch(str(text).strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a size such as 10GiB, 500MB or 4096")
+    unit = match["unit"].lower()
+    base = 1000 if unit.endswith("b") and "i" not in unit else 1024
+    scale: int = base ** _POWERS.get(unit[:1], 0)
+    number = match["number"]
+    return int(float(number) * scale) if "." in number else int(number) * scale
+
+
+def address(text: str) -> str:
+    """Returns `HOST:PORT` of something to call, as it was written; an IPv6 host stands in brackets.
+
+    Raises:
+        click.BadParameter: it is not of that form, or has port 0.
+    """
+    if _port(text) == 0:
+        raise click.BadParameter(f"{text!r} needs the port that is listened on")
+    return text
+
+
+def listen_address(text: str) -> str:
+    """Returns `HOST:PORT` to listen on; with port 0 the system chooses one.
+
+    Raises:
+        click.BadParameter: it is not of that form.
+    """
+    _port(text)
+    return text
+
+
+def _port(text: str) -> int:
+    try:
+        return split_address(text)[1]
+    except InvalidInput as error:
+        raise click.BadParameter(str(error).removeprefix("address: ")) from error
+
+
+def host(text: str) -> str:
+    """Returns a host name or IP address, an IPv6 address without its brackets; empty stays empty.
+
+    Raises:
+        click.BadParameter: it is neither, or carries a port.
+    """
+    bare = text.removeprefix("[").removesuffix("]")
+    try:
+        if ":" in bare:
+            ipaddress.IPv6Address(bare)
+        return bare and split_address(join_address(bare, 0))[0]
+    except (InvalidInput, ValueError) as error:
+        raise click.BadParameter(f"{text!r} is not a host name or IP address (the port is added by itself)") from error

@@ -1,0 +1,170 @@
+"""What a daemon is started with, what its home remembers of it, and where its control socket stands."""
+
+import contextlib
+import getpass
+import hashlib
+import json
+import logging
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from core.errors import InvalidInput, Refused
+from core.names import MAX_PEER_NAME, check_peer_name, printable
+
+log = logging.getLogger("relevo.settings")
+
+SOCKET_NAME = "relevo.sock"
+# Paths of Unix sockets end at 107 bytes on Linux and at 103 on macOS; a longer one cannot be bound.
+MAX_SOCKET_PATH = 103
+_REMEMBERED = "settings.json"
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What `relevo serve` was told, complete.
+
+    Attributes:
+        home: the daemon's own directory, absolute.
+        shared: the directory that it shares, absolute.
+        centrals: `host:port` of each central, the first to try first; at least one.
+        friends: `host:port` of peers to ask when neither a neighbour nor central answers.
+        name: what the peer calls itself, 1 to 64 characters.
+        listen: `host:port` to bind; port 0 lets the system choose.
+        advertise: host under which others reach the peer; empty: found from the route to central.
+        store_quota: most bytes to store for others.
+        insecure: whether plaintext connections are allowed.
+    """
+
+    home: Path
+    shared: Path
+    centrals: tuple[str, ...]
+    friends: tuple[str, ...] = ()
+    name: str = ""
+    listen: str = "0.0.0.0:0"
+    advertise: str = ""
+    store_quota: int = 10 << 30
+    insecure: bool = False
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What a home remembers of the last start, so that `relevo serve` alone goes on as before."""
+
+    shared: Path | None = None
+    centrals: tuple[str, ...] = ()
+    friends: tuple[str, ...] = ()
+    name: str = ""
+
+
+def remember(settings: ServeSettings) -> None:
+    """Writes into the home who and where the daemon is: the directory, the centrals, the friends, a chosen name.
+
+    The write is atomic: after a crash the home holds the old settings or the new ones. How the daemon listens is not
+    remembered, since that belongs to the command that starts it.
+    """
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = {
+        "directory": str(settings.shared),
+        "central": settings.centrals,
+        "friend": settings.friends,
+        "name": "" if settings.name == default_name() else settings.name,
+    }
+    beside = settings.home / f".{_REMEMBERED}.{os.getpid()}"
+    with beside.open("w", encoding="ascii") as file:
+        json.dump(kept, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(settings.home / _REMEMBERED)
+
+
+def recall(home: Path) -> Remembered:
+    """Returns what `home` remembers; nothing when it is new, or (logged) when its file cannot be understood."""
+    path = home / _REMEMBERED
+    try:
+        kept = json.loads(path.read_text("ascii"))
+        return Remembered(
+            shared=Path(_text(kept["directory"])),
+            centrals=tuple(map(_text, kept["central"])),
+            friends=tuple(map(_text, kept["friend"])),
+            name=_text(kept["name"]),
+        )
+    except FileNotFoundError:
+        return Remembered()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s is not understood and not used: %s", path, error)
+        return Remembered()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def default_name() -> str:
+    """Returns what a peer is called when nobody says: the machine's host name, else `user@host`."""
+    host = printable(socket.gethostname())[:MAX_PEER_NAME]
+    try:
+        return check_peer_name(host)
+    except InvalidInput:
+        return f"{getpass.getuser()}@host"[:MAX_PEER_NAME]
+
+
+def control_address(home: Path) -> str:
+    """Returns the gRPC address of `control_socket`; quoted, because gRPC reads `%`, `?` and `#` in such addresses."""
+    return "unix:" + quote(os.fsencode(control_socket(home)))
+
+
+def control_socket(home: Path) -> Path:
+    """Returns the path of the socket on which the daemon of `home` is controlled.
+
+    It stands in `home/control`; when that is too long for a socket, in a directory of its own under `$XDG_RUNTIME_DIR`
+    or the temporary directory, found again from the home. Where the home exists the directory is made, 0700, so that it
+    is there before anybody binds.
+
+    Raises:
+        Refused: the directory is a symlink, somebody else's, or open to others.
+    """
+    home = home.resolve()
+    places = [place / SOCKET_NAME for place in _control_directories(home)]
+    fitting = [path for path in places if len(os.fsencode(path)) <= MAX_SOCKET_PATH] or places[-1:]
+    # A command may run where $XDG_RUNTIME_DIR is not what the daemon saw: wherever the socket is counts.
+    chosen = next(filter(os.path.lexists, fitting), fitting[0])
+    if home.is_dir():
+        with contextlib.suppress(FileExistsError):  # whatever stands there is looked at next
+            chosen.parent.mkdir(mode=0o700)
+    _check_private(chosen.parent)
+    return chosen
+
+
+def _control_directories(home: Path) -> Iterator[Path]:
+    inside = home / "control"
+    if len(os.fsencode(inside / SOCKET_NAME)) <= MAX_SOCKET_PATH:
+        yield inside
+        return
+    short = f"relevo-{os.getuid()}-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and Path(runtime).is_dir():
+        yield Path(runtime) / short
+    yield Path(tempfile.gettempdir()) / short
+
+
+def _check_private(directory: Path) -> None:
+    """Raises Refused unless `directory` is absent, or a real directory that only this user can enter."""
+    try:
+        found = directory.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise Refused(f"{directory} is not a directory: remove it, since whoever made it could control this peer")
+    if found.st_uid != os.getuid():
+        raise Refused(f"{directory} belongs to another user, who could control this peer: remove it")
+    if found.st_mode & 0o077:
+        raise Refused(f"{directory} is open to other users: close it with `chmod 700 {directory}`")

@@ -1,0 +1,687 @@
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from core import errors
+from core.content import digest
+from core.rpc import Server
+from peer import show
+from peer.cli import relevo
+from peer.settings import control_address, control_socket
+from relevo.v1 import central_directory_pb2 as central_pb2
+from relevo.v1 import content_pb2
+from relevo.v1 import peer_control_pb2 as pb2
+
+HOSTILE = "evil\x1b[31m\u202egpj\x9b.exe"
+ROOT = Path(__file__).parents[2]
+
+
+def id_of(path):
+    return digest(path.encode()).hex()
+
+
+# ls
+
+
+async def test_ls_lists_files_with_short_ids_and_sizes(daemon, run):
+    daemon.offer("富士山/一.jpg", 3 << 20)
+    daemon.offer("notes.txt", 12, holders=1)
+    result = await run("ls")
+    assert (result.exit_code, result.stderr) == (0, "")
+    head, first, second = result.stdout.splitlines()
+    assert head.split() == ["ID", "SIZE", "HOLDERS", "AGE", "PATH"]
+    assert first.split() == [id_of("富士山/一.jpg")[:8], "3.0", "MiB", "2", "2023-11-14", "富士山/一.jpg"]
+    assert second.split() == [id_of("notes.txt")[:8], "12", "B", "1", "2023-11-14", "notes.txt"]
+    assert head.index("PATH") == second.index("notes.txt")
+
+
+async def test_ls_asks_for_what_the_options_say(daemon, run):
+    await run("ls", "*.ISO", "--by-name")
+    await run("ls", "nin\u0303o")
+    first, second = daemon.asked("ListFiles")
+    assert (first.query, first.order) == ("*.ISO", central_pb2.FILE_ORDER_BY_NAME)
+    assert (second.query, second.order) == ("ni\u00f1o", central_pb2.FILE_ORDER_NEWEST_FIRST)
+
+
+@pytest.mark.parametrize(("limit", "listed"), [([], 7), (["--limit", 4], 4), (["--limit", 100], 7)])
+async def test_ls_follows_the_pages_up_to_its_limit(daemon, run, limit, listed):
+    daemon.page = 3
+    for number in range(7):
+        daemon.offer(f"file-{number}")
+    result = await run("ls", *limit, "--json")
+    paths = [file["path"] for file in json.loads(result.stdout)["files"]]
+    assert paths == [f"file-{number}" for number in range(listed)]
+
+
+async def test_ls_of_nothing_says_so_and_is_no_failure(daemon, run):
+    result = await run("ls", "xyz\x1b")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no file matches" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+async def test_json_is_one_utf8_document_with_times_ids_and_integers(daemon, run):
+    daemon.offer("空の/ñ.bin", (1 << 47) - 1, holders=3)
+    result = await run("ls", "--json")
+    assert "空の/ñ.bin" in result.stdout_bytes.decode("utf-8")
+    assert json.loads(result.stdout_bytes) == {
+        "files": [
+            {
+                "path": "空の/ñ.bin",
+                "content_id": id_of("空の/ñ.bin"),
+                "size_bytes": (1 << 47) - 1,
+                "modify_time": "2023-11-14T22:12:20.250000Z",
+                "executable": False,
+                "holder_count": 3,
+                "publish_time": "2023-11-14T22:13:20.000000Z",
+            }
+        ]
+    }
+
+
+async def test_json_of_a_time_that_no_calendar_holds_is_null(daemon, run):
+    daemon.offer("x", published=(1 << 40))
+    result = await run("ls", "--json")
+    assert json.loads(result.stdout)["files"][0]["publish_time"] is None
+
+
+# What comes from the network never steers the terminal
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+@pytest.mark.parametrize("command", [["ls"], ["peers"], ["neighbour"], ["status"], ["transfers"], ["get", "x"]])
+async def test_hostile_names_are_escaped_in_every_command(daemon, run, tmp_path, command, json_flag):
+    peer = content_pb2.PeerInfo(peer_id=HOSTILE, name=HOSTILE, addresses=[HOSTILE])
+    daemon.offer(HOSTILE)
+    daemon.offer(f"x/{HOSTILE}", content="x")
+    daemon.offer("x", content="x")
+    daemon.steps["x"] = [daemon.step(5, 5, "DONE", target=HOSTILE)]
+    daemon.listings = [central_pb2.PeerListing(peer=peer, primary_peer_id=HOSTILE, backup_peer_id="b")]
+    daemon.neighbours = content_pb2.Neighbours(primary=peer, backup=peer)
+    daemon.route = pb2.Route(kind=pb2.ROUTE_KIND_BACKUP, peer=peer, address=HOSTILE)
+    daemon.status = pb2.GetStatusResponse(
+        peer=peer,
+        shared_directory=HOSTILE,
+        central=HOSTILE,
+        session_problem=HOSTILE,
+        neighbours=daemon.neighbours,
+        last_route=daemon.route,
+        skipped=[pb2.SkippedFile(path=HOSTILE, reason=HOSTILE)],
+        skipped_count=1,
+        home=HOSTILE,
+        version=HOSTILE,
+    )
+    daemon.listed_transfers = [daemon.step(1, 5, "FAILED", path=HOSTILE, error_message=HOSTILE)]
+    to = ["--to", tmp_path] if command[0] == "get" else []
+    result = await run(*command, *to, *json_flag)
+    assert result.exit_code == 0, result.stderr
+    assert not set(result.stdout + result.stderr) & set("\x1b\u202e\x9b")
+    assert "gpj" in result.stdout
+    if json_flag:
+        assert json.dumps(HOSTILE) in json.dumps(json.loads(result.stdout))
+
+
+async def test_a_hostile_error_message_is_escaped_and_stays_one_line(daemon, run):
+    daemon.failures["ListFiles"] = errors.NotPossible(f"{HOSTILE}\nsecond line")
+    result = await run("ls")
+    assert result.exit_code == 7
+    assert result.stderr == "relevo: evil\\x1b[31m\\u202egpj\\x9b.exe\\nsecond line\n"
+
+
+# peers, neighbour, status, transfers
+
+
+async def test_peers_names_neighbours_and_tells_suspects(daemon, run):
+    daemon.listings = [
+        central_pb2.PeerListing(
+            peer=daemon.ana, state=central_pb2.PEER_STATE_LIVE, file_count=1234, primary_peer_id=daemon.ben.peer_id
+        ),
+        central_pb2.PeerListing(peer=daemon.ben, state=central_pb2.PEER_STATE_SUSPECT, backup_peer_id="q" * 52),
+    ]
+    head, ana, ben = (await run("peers")).stdout.splitlines()
+    assert head.split() == ["ID", "NAME", "ADDRESS", "STATE", "FILES", "FREE", "JOINED", "PRIMARY", "BACKUP"]
+    assert ana.split() == ["aaaaaaaa", "ana", "127.0.0.1:4321", "live", "1,234", "0", "B", "-", "ben", "-"]
+    assert ben.split()[3] == "suspect"
+    assert ben.split()[-2:] == ["-", "qqqqqqqq"]
+
+
+async def test_peers_as_json(daemon, run):
+    daemon.listings = [central_pb2.PeerListing(peer=daemon.ana, state=central_pb2.PEER_STATE_SUSPECT, free_bytes=7)]
+    (listing,) = json.loads((await run("peers", "--json")).stdout)["peers"]
+    assert listing["peer"] == {"peer_id": "a" * 52, "name": "ana", "addresses": ["127.0.0.1:4321", "[::1]:4321"]}
+    assert (listing["state"], listing["free_bytes"], listing["login_time"]) == ("suspect", 7, None)
+
+
+async def test_neighbour_shows_both_and_the_way_of_the_answer(daemon, run):
+    result = await run("neighbour")
+    head, primary, backup, way = result.stdout.splitlines()
+    assert head.split() == ["ROLE", "NAME", "ID", "ADDRESSES"]
+    assert primary.split() == ["primary", "ana", "aaaaaaaa", "127.0.0.1:4321", "[::1]:4321"]
+    assert backup.split() == ["backup", "ben", "bbbbbbbb", "127.0.0.1:4400"]
+    assert way == "asked through primary neighbour ana (127.0.0.1:4321), 3 ms"
+
+
+async def test_a_lone_peer_has_no_neighbour(daemon, run):
+    daemon.neighbours = content_pb2.Neighbours()
+    daemon.route = pb2.Route(kind=pb2.ROUTE_KIND_CENTRAL, address="127.0.0.1:7400", took={"seconds": 2})
+    assert (await run("neighbour")).stdout.splitlines() == [
+        "no neighbour: this peer is alone, and asks central itself",
+        "asked straight to central at 127.0.0.1:7400, 2.0 s",
+    ]
+    found = json.loads((await run("neighbour", "--json")).stdout)
+    assert (found["primary"], found["backup"]) == (None, None)
+    assert (found["route"]["kind"], found["route"]["took_seconds"]) == ("central", 2.0)
+
+
+async def test_status_tells_the_whole_story(daemon, run):
+    daemon.status = pb2.GetStatusResponse(
+        peer=daemon.ana,
+        shared_directory="/srv/ana",
+        home="/home/ana",
+        central="127.0.0.1:7400",
+        session_state=pb2.SESSION_STATE_LIVE,
+        neighbours=daemon.neighbours,
+        last_route=daemon.route,
+        file_count=120,
+        file_bytes=3 << 30,
+        unhashed_count=3,
+        stored_count=1,
+        stored_bytes=1 << 20,
+        store_quota_bytes=10 << 30,
+        skipped=[pb2.SkippedFile(path="a\\\\b", reason="it contains a backslash")],
+        skipped_count=30,
+        sent_bytes=5 << 30,
+        version="0.1.0",
+    )
+    assert (await run("status")).stdout.splitlines() == [
+        "peer       ana  aaaaaaaa  127.0.0.1:4321, [::1]:4321",
+        "network    logged in to central at 127.0.0.1:7400 (-)",
+        "neighbours primary ana (127.0.0.1:4321) · backup ben (127.0.0.1:4400)",
+        "last route through primary neighbour ana (127.0.0.1:4321), 3 ms",
+        "shares     /srv/ana: 120 files, 3.0 GiB, 3 more being read",
+        "stores     1 copy for others, 1.0 MiB of 10.0 GiB",
+        "traffic    sent 5.0 GiB, received 0 B",
+        "home       /home/ana",
+        "version    0.1.0",
+        "not shared 30 files:",
+        "  a\\\\b  it contains a backslash",
+        "  and 29 more; `relevo status --json` lists up to 1,000",
+    ]
+
+
+async def test_status_says_why_the_peer_is_not_logged_in(daemon, run):
+    daemon.status.session_state = pb2.SESSION_STATE_CONNECTING
+    daemon.status.session_problem = "central does not answer"
+    result = await run("status")
+    assert "NOT logged in to central at 127.0.0.1:7400 (-): central does not answer" in result.stdout
+    found = json.loads((await run("status", "--json")).stdout)
+    assert (found["session_state"], found["last_route"], found["file_count"]) == ("connecting", None, 0)
+
+
+async def test_transfers_show_how_far_they_are(daemon, run):
+    daemon.listed_transfers = [
+        daemon.step(10, 100, kind=1, path="a.iso", rate_bytes_per_second=5 << 20),
+        daemon.step(0, 100, "FAILED", kind=2, path="b", error_message="nobody answers"),
+    ]
+    _, running, failed = (await run("transfers")).stdout.splitlines()
+    assert running.split() == ["download", "running", "100", "B", "10%", "5.0", "MiB/s", "1", "2023-11-14", "a.iso"]
+    assert failed.endswith("b: nobody answers")
+    (first,) = json.loads((await run("transfers", "--limit", 1, "--json")).stdout)["transfers"]
+    assert (first["kind"], first["state"], first["end_time"]) == ("download", "running", None)
+    assert first["sources"][0]["peer"]["name"] == "ana"
+
+
+async def test_no_transfers_is_no_failure(daemon, run):
+    result = await run("transfers")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert json.loads((await run("transfers", "--json")).stdout) == {"transfers": []}
+
+
+# get
+
+
+async def test_get_hands_the_daemon_the_file_as_listed(daemon, run, tmp_path):
+    file = daemon.offer("a/notes.txt", 5)
+    result = await run("get", "notes.txt", "--to", tmp_path / "new" / "deep")
+    assert (result.exit_code, result.stderr) == (0, "")
+    (request,) = daemon.asked("StartDownload")
+    assert request.directory == str(tmp_path / "new" / "deep")
+    assert request.directory in [str(path) for path in (tmp_path / "new").iterdir()]
+    assert (request.file.path, request.file.content_id, request.file.size_bytes) == ("a/notes.txt", file.content_id, 5)
+    assert request.file.modify_time == file.modify_time
+
+
+async def test_get_writes_to_the_current_directory_by_default(daemon, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    daemon.offer("x")
+    await run("get", "x")
+    assert daemon.asked("StartDownload")[0].directory == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("looks", "words"),
+    [
+        ([(0, "WAITING", {}), (5 << 20, "RUNNING", {}), (10 << 20, "DONE", {})], "in 2.0 s (5.0 MiB/s) from 1 holder"),
+        ([(10 << 20, "DONE", {"sources": []})], "already there"),
+        ([(10 << 20, "DONE", {"sources": [], "copied_bytes": 10 << 20})], "copied locally"),
+        ([(10 << 20, "DONE", {"sources": [], "resumed_bytes": 10 << 20})], "from an earlier try"),
+        ([(10 << 20, "DONE", {"resumed_bytes": 2 << 20})], "from 1 holder, 2.0 MiB of it in an earlier try"),
+    ],
+)
+async def test_get_says_where_the_file_is_and_how_it_came(daemon, run, tmp_path, looks, words):
+    daemon.offer("big.iso", 10 << 20)
+    daemon.steps["big.iso"] = [daemon.step(done, 10 << 20, state, **fields) for done, state, fields in looks]
+    result = await run("get", "big.iso", "--to", tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{tmp_path}/big.iso  10.0 MiB  ")
+    assert result.stdout.endswith(f"{words}\n")
+    assert result.stderr == ""
+
+
+async def test_get_takes_the_beginning_of_a_content_id(daemon, run, tmp_path):
+    daemon.offer("x")
+    result = await run("get", id_of("x")[:8], id_of("x"), "--to", tmp_path)
+    assert result.exit_code == 0
+    assert [request.file.path for request in daemon.asked("StartDownload")] == ["x"]
+
+
+async def test_the_same_bytes_under_two_paths_are_one_file(daemon, run, tmp_path):
+    daemon.offer("old/other.txt", content="same")
+    daemon.offer("notes.txt", content="same")
+    result = await run("get", digest(b"same").hex()[:6], "notes.txt", "--to", tmp_path)
+    assert result.exit_code == 0
+    assert [request.file.path for request in daemon.asked("StartDownload")] == ["old/other.txt", "notes.txt"]
+
+
+async def test_a_name_of_different_files_lists_the_candidates(daemon, run, tmp_path):
+    daemon.offer("a/report.pdf", 1 << 20)
+    daemon.offer("b/report.pdf", 2 << 20, holders=1)
+    result = await run("get", "report.pdf", "--to", tmp_path)
+    assert (result.exit_code, result.stdout) == (7, "")
+    one, other = id_of("a/report.pdf")[:8], id_of("b/report.pdf")[:8]
+    assert result.stderr.splitlines() == [
+        f"relevo: 'report.pdf' is the name of 2 different files; choose one by its id, such as `relevo get {one}`",
+        f"  {one}  1.0 MiB  2 holders  a/report.pdf",
+        f"  {other}  2.0 MiB  1 holder   b/report.pdf",
+    ]
+    assert daemon.asked("StartDownload") == []
+
+
+async def test_a_name_that_nobody_offers_is_exit_code_3(daemon, run, tmp_path):
+    result = await run("get", "nix", "--to", tmp_path / "new")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == "relevo: no live peer offers 'nix'; `relevo ls` shows what there is\n"
+    assert not (tmp_path / "new").exists()
+
+
+async def test_one_failure_keeps_nothing_else_from_coming_and_the_worst_code_counts(daemon, run, tmp_path):
+    for path in ("taken", "good", "lost"):
+        daemon.offer(path)
+    daemon.failures["StartDownload", "taken"] = errors.AlreadyExists("taken holds other bytes; move it away")
+    daemon.steps["lost"] = [daemon.step(0, 5, "FAILED", error_code=14, error_message="no holder answers")]
+    result = await run("get", "taken", "nix", "lost", "good", "--to", tmp_path)
+    assert result.exit_code == 7
+    assert result.stdout.startswith(f"{tmp_path}/good  ")
+    assert result.stdout.count("\n") == 1
+    assert [line.split(";")[0] for line in result.stderr.splitlines()] == [
+        "relevo: no live peer offers 'nix'",
+        "relevo: taken holds other bytes",
+        "relevo: no holder answers",
+    ]
+    assert (await run("get", "lost", "--to", tmp_path)).exit_code == 5
+
+
+async def test_get_as_json_tells_what_failed_too(daemon, run, tmp_path):
+    daemon.offer("lost")
+    daemon.steps["lost"] = [daemon.step(0, 5, "FAILED", error_code=15, error_message="every holder lies")]
+    result = await run("get", "lost", "nix", "--to", tmp_path, "--json")
+    assert result.exit_code == 3
+    assert "every holder lies" in result.stderr
+    (file,) = json.loads(result.stdout)["files"]
+    assert (file["state"], file["error_message"], file["target"]) == ("failed", "every holder lies", f"{tmp_path}/lost")
+    assert json.loads((await run("get", "nix", "--json")).stdout) == {"files": []}
+
+
+async def test_get_keeps_only_some_transfers_under_way(daemon, run, tmp_path):
+    for number in range(70):
+        daemon.offer(f"file-{number}")
+        daemon.steps[f"file-{number}"] = [daemon.step(0, 5), daemon.step(5, 5, "DONE")]
+    result = await run("get", *(f"file-{number}" for number in range(70)), "--to", tmp_path)
+    assert result.stdout.count("\n") == 70
+    rpcs = [rpc for rpc, _ in daemon.requests if rpc in {"StartDownload", "GetTransfer"}]
+    assert rpcs[:32] == ["StartDownload"] * 32
+    assert rpcs[32:64] == ["GetTransfer"] * 32
+
+
+async def test_ctrl_c_cancels_the_transfers_and_says_how_to_go_on(daemon, spawn, tmp_path):
+    for path in ("slow", "small"):
+        daemon.offer(path)
+    daemon.steps["slow"] = [daemon.step(1, 5)]
+    process = await spawn("get", "small", "slow", "--to", tmp_path)
+    await daemon.waiting_calls.wait()
+    process.send_signal(2)
+    stdout, stderr = await process.communicate()
+    assert process.returncode == 130
+    assert stderr.decode() == "relevo: stopped; the same command goes on from where it was\n"
+    assert stdout.decode().startswith(f"{tmp_path}/small  ")
+    assert [request.transfer_id for request in daemon.asked("CancelTransfer")] == [f"{2:016x}"]
+
+
+async def test_a_transfer_that_somebody_else_cancels_ends_the_command(daemon, run, tmp_path):
+    daemon.offer("x")
+    daemon.steps["x"] = [daemon.step(1, 5), daemon.step(1, 5, "CANCELLED")]
+    result = await run("get", "x", "--to", tmp_path)
+    assert result.exit_code == 1
+    assert "x was stopped" in result.stderr
+
+
+@pytest.mark.parametrize("argument", ["\udcff", "a\udcffb"])
+async def test_names_that_are_not_unicode_are_refused_clearly(daemon, run, tmp_path, argument):
+    for args in (["get", argument], ["ls", argument]):
+        result = await run(*args)
+        assert result.exit_code == 2
+        assert "is not valid UTF-8" in result.stderr
+
+
+async def test_to_must_not_be_a_file(daemon, run, tmp_path):
+    (tmp_path / "file").touch()
+    daemon.offer("x")
+    result = await run("get", "x", "--to", tmp_path / "file")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+
+
+async def test_to_that_cannot_be_made_is_one_line(daemon, run, tmp_path):
+    (tmp_path / "file").touch()
+    daemon.offer("x")
+    result = await run("get", "x", "--to", tmp_path / "file" / "below")
+    assert result.exit_code == 1
+    assert result.stderr == f"relevo: cannot use {tmp_path}/file/below: Not a directory\n"
+
+
+async def test_progress_goes_to_a_terminal_only_and_stdout_stays_plain(daemon, spawn, tmp_path):
+    daemon.offer("big.iso", 100 << 20)
+    looks = [daemon.step(done << 20, 100 << 20, rate_bytes_per_second=10 << 20) for done in range(0, 100, 10)]
+    daemon.steps["big.iso"] = [*looks, daemon.step(100 << 20, 100 << 20, "DONE")]
+    ours, theirs = os.openpty()
+    try:
+        process = await spawn("get", "big.iso", "--to", tmp_path, stderr=theirs)
+        stdout, _ = await process.communicate()
+        os.set_blocking(ours, False)
+        shown = os.read(ours, 1 << 20).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "big.iso" in shown
+    assert "10.0 MiB/s" in shown
+    assert stdout.decode() == f"{tmp_path}/big.iso  100 MiB  in 2.0 s (50.0 MiB/s) from 1 holder\n"
+
+
+async def test_quiet_shows_no_progress_on_a_terminal(daemon, spawn, tmp_path):
+    daemon.offer("big.iso", 100)
+    daemon.steps["big.iso"] = [daemon.step(10, 100)] * 5 + [daemon.step(100, 100, "DONE")]
+    ours, theirs = os.openpty()
+    try:
+        process = await spawn("get", "big.iso", "--to", tmp_path, "--quiet", stderr=theirs)
+        await process.communicate()
+        os.set_blocking(ours, False)
+        with pytest.raises(BlockingIOError):
+            os.read(ours, 1)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+# put
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "ñ file.bin"
+    path.write_bytes(b"hello")
+    return path
+
+
+def placement(live, state, *copies):
+    return content_pb2.Placement(
+        placement_id="0" * 32, path="ñ file.bin", wanted_copies=2, live_copies=live, state=state, copies=copies
+    )
+
+
+def copy(peer, confirmed):
+    return content_pb2.PlacementCopy(peer=peer, confirmed=confirmed)
+
+
+async def test_put_shares_and_says_how_far_the_copies_are(daemon, run, source, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    daemon.placements = [placement(1, 1, copy(daemon.ana, True), copy(daemon.ben, False))]
+    result = await run("put", source.name)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "ñ file.bin  5 B  shared, 1 of 2 copies so far (on ana), ben is storing\n"
+    (request,) = daemon.asked("StartUpload")
+    assert (request.source, request.replicas) == (str(source), 2)
+
+
+async def test_put_says_that_peers_are_missing(daemon, run, source):
+    daemon.placements = [placement(0, 1)]
+    assert (await run("put", source)).stdout.endswith("0 of 2 copies so far, 2 more peers with room are needed\n")
+
+
+async def test_put_without_replicas_only_shares(daemon, run, source):
+    result = await run("put", source, "--replicas", 0, "--wait")
+    assert (result.exit_code, result.stdout) == (0, "ñ file.bin  5 B  shared\n")
+    assert daemon.asked("GetPlacement") == []
+
+
+async def test_put_waits_until_every_copy_is_confirmed(daemon, run, source):
+    kept = placement(2, 2, copy(daemon.ana, True), copy(daemon.ben, True))
+    daemon.placements = [placement(0, 1), placement(1, 1, copy(daemon.ana, True)), kept]
+    result = await run("put", source, "--wait", "--timeout", 60)
+    assert (result.exit_code, result.stdout) == (0, "ñ file.bin  5 B  shared, 2 of 2 copies (on ana and ben)\n")
+    assert len(daemon.asked("GetPlacement")) == 3
+
+
+async def test_put_gives_up_waiting_after_its_timeout(daemon, run, source):
+    daemon.placements = [placement(0, 1, copy(daemon.ana, False), copy(daemon.ben, False))]
+    result = await run("put", source, "--wait", "--timeout", 0.05)
+    assert result.exit_code == 5
+    assert "0 of 2 copies so far, ana and ben are storing" in result.stdout
+    assert result.stderr == "relevo: not every copy was confirmed within 0.05 s; central goes on seeing to it\n"
+
+
+async def test_waiting_survives_a_central_that_is_away_for_a_while(daemon, run, source):
+    away = [errors.Unreachable("central does not answer"), errors.Unreachable("central does not answer"), None]
+    daemon.failures["GetPlacement"] = lambda: away.pop(0) if away else None
+    daemon.placements = [placement(0, 1), placement(2, 2)]
+    result = await run("put", source, "--wait", "--timeout", 60)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(daemon.asked("GetPlacement")) == 4
+
+
+async def test_put_without_central_has_shared_all_the_same(daemon, run, source):
+    daemon.failures["GetPlacement"] = errors.Unreachable("central does not answer")
+    result = await run("put", source)
+    assert result.exit_code == 0
+    assert "0 of 2 copies so far" in result.stdout
+
+
+async def test_put_as_json(daemon, run, source):
+    daemon.placements = [placement(2, 2, copy(daemon.ana, True))]
+    (file,) = json.loads((await run("put", source, "--json")).stdout)["files"]
+    assert (file["path"], file["size_bytes"], file["content_id"]) == ("ñ file.bin", 5, id_of("ñ file.bin"))
+    assert (file["placement"]["state"], file["placement"]["copies"][0]["peer"]["name"]) == ("kept", "ana")
+    (file,) = json.loads((await run("put", source, "--json", "--replicas", 0)).stdout)["files"]
+    assert file["placement"] is None
+
+
+async def test_put_tells_each_file_that_cannot_be_shared(daemon, run, source, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    daemon.failures["StartUpload", "taken"] = errors.AlreadyExists("another file is shared as taken")
+    (tmp_path / "taken").touch()
+    missing = await run("put", tmp_path / "none", "--replicas", 0)
+    assert (missing.exit_code, missing.stderr) == (3, f"relevo: there is no file {tmp_path}/none\n")
+    for odd, words in ((tmp_path, "is a directory"), (tmp_path / "pipe", "not a regular file")):
+        result = await run("put", odd)
+        assert result.exit_code == 2
+        assert words in result.stderr
+    result = await run("put", tmp_path / "taken", tmp_path / "none", source, "--replicas", 0)
+    assert result.exit_code == 7
+    assert result.stdout == "ñ file.bin  5 B  shared\n"
+
+
+async def test_an_upload_that_fails_has_its_own_exit_code(daemon, run, source):
+    daemon.steps[source.name] = [daemon.step(0, 5, "FAILED", error_code=14, error_message="nobody answers")]
+    result = await run("put", source)
+    assert (result.exit_code, result.stdout, result.stderr) == (5, "", "relevo: nobody answers\n")
+
+
+@pytest.mark.parametrize("options", [["--timeout", "3"], ["--replicas", "33"], ["--replicas", "-1"], []])
+async def test_put_refuses_wrong_usage(daemon, run, source, options):
+    result = await run("put", *([source] if options else []), *options)
+    assert result.exit_code == 2
+    assert "see `relevo put --help`" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+async def test_ctrl_c_while_waiting_leaves_the_placement_and_says_so(daemon, spawn, source):
+    daemon.placements = [placement(1, 1, copy(daemon.ana, True))] * 2
+    process = await spawn("put", source, "--wait")
+    await daemon.waiting_calls.wait()
+    process.send_signal(2)
+    stdout, stderr = await process.communicate()
+    assert process.returncode == 130
+    assert "1 of 2 copies so far (on ana)" in stdout.decode()
+    assert stderr.decode().startswith("relevo: stopped waiting; what was begun goes on")
+    assert daemon.asked("CancelTransfer") == []
+
+
+# logout and the daemon itself
+
+
+async def test_logout_waits_until_the_daemon_is_gone(daemon, run, home):
+    result = await run("logout")
+    assert (result.exit_code, result.stdout) == (0, "logged out; the daemon has stopped\n")
+    assert not control_socket(home).exists()
+
+
+@pytest.mark.parametrize("args", [["ls"], ["ls", "--json"], ["get", "x"], ["status"], ["logout"], ["menu"]])
+async def test_without_a_daemon_every_command_says_how_to_start_one(run, args):
+    result = await run(*args)
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert "no daemon runs for this home: start one with `relevo serve DIR`" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+async def test_a_socket_that_a_killed_daemon_left_is_no_daemon(run, home):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(control_socket(home)))
+    assert "no daemon runs for this home" in (await run("ls")).stderr
+
+
+async def test_a_daemon_that_stops_meanwhile_is_told_from_a_silent_central(daemon, run, home, tmp_path):
+    daemon.offer("x")
+    daemon.steps["x"] = [daemon.step(0, 5)]
+    daemon.failures["GetTransfer"] = errors.Unreachable("central does not answer")
+    assert (await run("get", "x", "--to", tmp_path)).stderr == "relevo: central does not answer\n"
+
+    def stop():
+        control_socket(home).unlink()
+        return errors.Unreachable("the connection is gone")
+
+    daemon.failures["GetTransfer"] = stop
+    result = await run("get", "x", "--to", tmp_path)
+    assert result.exit_code == 5
+    assert result.stderr == "relevo: the daemon has stopped; start it again with `relevo serve`\n"
+
+
+async def test_a_home_with_odd_characters_works(home):
+    odd = home / "50%20 a?b#c ñ"
+    odd.mkdir()
+    server = Server()
+    server.listen(control_address(odd))
+    await server.start()
+    try:
+        result = await asyncio.to_thread(CliRunner().invoke, relevo, ["--home", str(odd), "status"])
+    finally:
+        await server.stop(0)
+    assert (result.exit_code, result.stderr) == (7, "relevo: Method not found!\n")
+
+
+@pytest.mark.parametrize("error", [kind for kind in errors.RelevoError.__subclasses__() if kind.code != "INTERNAL"])
+async def test_every_error_keeps_its_exit_code_and_its_sentence(daemon, run, error):
+    daemon.failures["ListFiles"] = error("", "do this") if error is errors.InvalidInput else error("do this")
+    result = await run("ls", "--json")
+    assert (result.exit_code, result.stdout) == (error.exit_code, "")
+    assert result.stderr == "relevo: do this\n"
+
+
+async def test_a_defect_is_one_line_too(daemon, run, monkeypatch):
+    monkeypatch.setattr(show, "size", lambda _: 1 / 0)
+    daemon.offer("x")
+    result = await run("ls")
+    assert result.exit_code == 1
+    assert result.stderr == "relevo: a defect of relevo (ZeroDivisionError: division by zero); please report it\n"
+
+
+# The program as a whole
+
+
+@pytest.mark.parametrize("args", [["lss"], ["ls", "--limit", "0"], ["ls", "a", "b"], ["get"], ["--homes"]])
+def test_wrong_usage_is_one_line_that_points_to_help(args):
+    result = CliRunner().invoke(relevo, args, prog_name="relevo")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "--help`)" in result.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    script = (
+        "import sys; from peer import cli; import click\n"
+        "@cli.relevo.command()\n"
+        "def flood():\n"
+        "    for _ in range(100000): click.echo('x' * 100)\n"
+        "cli.relevo(['flood'])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["serve", "--help"], ["get", "--help"], ["ls"]])
+def test_help_and_version_import_nothing_slow(args, tmp_path):
+    script = (
+        "import sys\n"
+        "from peer.cli import relevo\n"
+        f"try: relevo(['--home', {str(tmp_path)!r}, *{args!r}], prog_name='relevo')\n"
+        "except SystemExit: pass\n"
+        "slow = {'grpc', 'rich', 'google.protobuf', 'cryptography', 'asyncio', 'sqlite3', 'blake3', 'watchfiles'}\n"
+        "print(sorted(slow & set(sys.modules)), file=sys.stderr)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = result.stderr.splitlines()[-1]
+    assert imported == "[]" if args != ["ls"] else "'grpc'" in imported and "'rich'" not in imported
+
+
+def test_python_m_peer_is_the_same_program():
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}"}
+    command = [sys.executable, "-m", "peer", "--version"]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == CliRunner().invoke(relevo, ["--version"], prog_name="relevo").stdout
+    assert result.stdout.startswith("relevo ")
+
+
+def test_the_home_comes_from_flag_or_environment(tmp_path):
+    for options, env in ((["--home", str(tmp_path)], {}), ([], {"RELEVO_HOME": str(tmp_path)})):
+        result = CliRunner().invoke(relevo, [*options, "ls"], env=env)
+        assert f"the home is {tmp_path};" in result.stderr
