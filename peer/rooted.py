@@ -39,7 +39,8 @@ class Stamp:
     @property
     def modify_time(self) -> float:
         """The mtime in seconds since 1970."""
-        return self.mtime_ns / 1e9
+        seconds, nanoseconds = divmod(self.mtime_ns, 1_000_000_000)
+        return seconds + nanoseconds / 1e9
 
 
 def parts_of(relative: str) -> list[str]:

@@ -1,0 +1,189 @@
+"""What the peer holds outside its shared directory: copies stored for others, and finished downloads elsewhere."""
+
+import asyncio
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+from core.errors import Corrupt, NotFound, NotPossible, RelevoError
+from core.manifest import Manifest
+from core.names import printable
+from peer import rooted
+from peer.hashing import Hasher
+from peer.holdings import Holdings, LibraryFile, Place, PlaceKind
+from peer.index import Index, Remembered
+from peer.rooted import Stamp
+from peer.worker import Worker
+
+log = logging.getLogger("relevo.library")
+_NAME = re.compile(r"[0-9a-f]{64}")
+_ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+
+
+def store_name(content_id: bytes) -> str:
+    """Returns where in the store a copy lies: `<2 hex>/<64 hex>`."""
+    name = content_id.hex()
+    return f"{name[:2]}/{name}"
+
+
+class Copies:
+    """Keeps holdings and index in step with the store and with downloads elsewhere."""
+
+    def __init__(self, store: Path, index: Index, worker: Worker, holdings: Holdings, hasher: Hasher) -> None:
+        self._store = store
+        self._index = index
+        self._worker = worker
+        self._holdings = holdings
+        self._hasher = hasher
+
+    async def start(self) -> Callable[[], Coroutine[None, None, None]]:
+        """Offers what is as it was remembered; returns the work that is left: hashing copies that are not."""
+        stored = await self._worker.run(self._index.stored)
+        there = await asyncio.to_thread(_survey, self._store)
+        doubtful: list[bytes] = []
+        for content_id, stamp in there.items():
+            if stored.get(content_id) == stamp:
+                self._holdings.put_stored(content_id, self._stored_place(content_id, stamp))
+            else:
+                doubtful.append(content_id)
+        for content_id in stored.keys() - there.keys():
+            log.warning("the stored copy %s is gone from %s", content_id.hex(), self._store)
+            await self._worker.run(self._index.forget_stored, content_id)
+        await self.check_fetched()
+
+        async def recover() -> None:
+            for content_id in doubtful:
+                await self.recover(content_id)
+
+        return recover
+
+    async def recover(self, content_id: bytes) -> None:
+        """Hashes a copy that is not as it was remembered: keeps it when it is what its name says, else removes it."""
+        name = store_name(content_id)
+        try:
+            stamp = Stamp.of(await asyncio.to_thread(rooted.status, self._store, name))
+            manifest = await self._hasher.hash_file(self._store, name, stamp)
+            if manifest.content_id == content_id:
+                await self._keep(content_id, stamp, manifest)
+                return
+            log.warning("the stored copy %s is damaged, and is removed", content_id.hex())
+            await asyncio.to_thread(rooted.remove, self._store, name)
+            await self._worker.run(self._index.forget_stored, content_id)
+        except (OSError, RelevoError) as error:
+            log.warning("the stored copy %s cannot be offered: %s", content_id.hex(), error)
+
+    async def add_stored(self, manifest: Manifest) -> None:
+        """Offers a copy that stands in the store; durable when it returns.
+
+        Raises:
+            NotFound: it does not stand there.
+            Corrupt: it has another size.
+            NotPossible: the index cannot be written.
+        """
+        content_id = manifest.content_id
+        stamp = await asyncio.to_thread(finished_stamp, self._store, store_name(content_id), manifest.layout.size)
+        await self._keep(content_id, stamp, manifest)
+
+    async def _keep(self, content_id: bytes, stamp: Stamp, manifest: Manifest) -> None:
+        await self._worker.run(self._index.put_stored, content_id, stamp, manifest)
+        self._holdings.put_stored(content_id, self._stored_place(content_id, stamp))
+
+    async def drop_stored(self, content_id: bytes) -> None:
+        """Withdraws and deletes a copy; one that is not there is dropped already.
+
+        Raises:
+            NotPossible: the file cannot be removed, or the index cannot be written.
+        """
+        self._holdings.drop_stored(content_id)
+        # The file first: a crash in between leaves a row without a file, which the next start forgets.
+        try:
+            await asyncio.to_thread(_remove_durably, self._store, store_name(content_id))
+        except OSError as error:
+            raise NotPossible(f"{content_id.hex()} cannot be removed from {self._store}: {error.strerror}") from error
+        await self._worker.run(self._index.forget_stored, content_id)
+
+    async def add_fetched(self, location: Path, path: str, manifest: Manifest) -> None:
+        """Offers a finished download outside the shared directory; durable when it returns.
+
+        Raises:
+            NotFound: no such file is there.
+            Corrupt: it has another size.
+            NotPossible: the index cannot be written.
+        """
+        stamp = await asyncio.to_thread(finished_stamp, location.parent, location.name, manifest.layout.size)
+        download = Remembered(location, path, stamp, manifest.content_id)
+        await self._worker.run(self._index.put_fetched, download, manifest)
+        await self._check(download)
+
+    async def check_fetched(self) -> None:
+        """Withdraws downloads elsewhere that were moved or changed, and offers those that are back."""
+        for download in await self._worker.run(self._index.fetched):
+            await self._check(download)
+
+    async def forget(self, place: Place) -> None:
+        """Stops to offer a download elsewhere whose bytes are not what they were."""
+        self._holdings.drop_fetched(place.location)
+        await self._worker.run(self._index.forget_fetched, place.location)
+
+    async def _check(self, download: Remembered) -> None:
+        location = download.location
+        try:
+            status = await asyncio.to_thread(rooted.status, location.parent, location.name)
+        except OSError:
+            self._holdings.drop_fetched(location)
+            if await asyncio.to_thread(location.parent.is_dir):  # moved or deleted, not on a disk that is away
+                await self._worker.run(self._index.forget_fetched, location)
+            return
+        place = Place(PlaceKind.FETCHED, location.parent, location.name, download.stamp)
+        if Stamp.of(status) != download.stamp:
+            await self.forget(place)
+            return
+        size, modify_time = download.stamp.size, download.stamp.modify_time
+        executable = bool(status.st_mode & _ANY_EXECUTE)
+        self._holdings.put_fetched(
+            place, LibraryFile(download.path, download.content_id, size, modify_time, executable)
+        )
+
+    def _stored_place(self, content_id: bytes, stamp: Stamp) -> Place:
+        return Place(PlaceKind.STORED, self._store, store_name(content_id), stamp)
+
+
+def _survey(store: Path) -> dict[bytes, Stamp]:
+    """Returns the finished copies in the store; files under other names are somebody else's business."""
+    found: dict[bytes, Stamp] = {}
+    for path in store.glob("[0-9a-f][0-9a-f]/*"):
+        status = path.lstat()
+        if _NAME.fullmatch(path.name) and path.name[:2] == path.parent.name and stat.S_ISREG(status.st_mode):
+            found[bytes.fromhex(path.name)] = Stamp.of(status)
+    return found
+
+
+def finished_stamp(root: Path, disk: str, size: int) -> Stamp:
+    """Returns the stamp of a file of `size` bytes. Blocks.
+
+    Raises:
+        NotFound: it is not there.
+        Corrupt: it is not a regular file of that size.
+    """
+    try:
+        status = rooted.status(root, disk)
+    except OSError as error:
+        raise NotFound(f"{printable(str(root / disk))} is not there") from error
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        raise Corrupt(f"{printable(str(root / disk))} is not the file that was fetched")
+    return Stamp.of(status)
+
+
+def _remove_durably(store: Path, name: str) -> None:
+    rooted.remove(store, name)
+    try:
+        directory = rooted.open_directory(store, name.partition("/")[0])
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
