@@ -20,7 +20,7 @@ from relevo.v1 import content_pb2
 from relevo.v1 import peer_control_pb2 as pb2
 
 HOSTILE = "evil\x1b[31m\u202egpj\x9b.exe"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def id_of(path):
@@ -150,6 +150,17 @@ async def test_peers_names_neighbours_and_tells_suspects(daemon, run):
     assert ana.split() == ["aaaaaaaa", "ana", "127.0.0.1:4321", "live", "1,234", "0", "B", "-", "ben", "-"]
     assert ben.split()[3] == "suspect"
     assert ben.split()[-2:] == ["-", "qqqqqqqq"]
+
+
+async def test_peers_and_transfers_follow_the_pages(daemon, run):
+    daemon.page = 2
+    daemon.listings = [central_pb2.PeerListing(file_count=number) for number in range(5)]
+    found = json.loads((await run("peers", "--json")).stdout)["peers"]
+    assert [listing["file_count"] for listing in found] == [0, 1, 2, 3, 4]
+    daemon.listed_transfers = [daemon.step(number, 9) for number in range(5)]
+    for options, count in (([], 5), (["--limit", 3], 3)):
+        found = json.loads((await run("transfers", "--json", *options)).stdout)["transfers"]
+        assert [transfer["done_bytes"] for transfer in found] == list(range(count))
 
 
 async def test_peers_as_json(daemon, run):
