@@ -88,19 +88,19 @@ class Membership:
         self.beat(session, self._streams, now)
         return self._streams
 
-    def beat(self, session: str, stream: int, now: float) -> Terms:
-        """Renews the lease, revives a suspect, and returns the terms on which the lease was renewed.
+    def beat(self, session: str, stream: int, now: float) -> bool:
+        """Renews the lease on the current terms; tells whether that revived a suspect.
 
         Raises:
             SessionUnknown: there is no such lease.
         """
         lease = self._lease(session)
-        terms = self.current_terms()
-        if lease.state is State.SUSPECT:
+        revived = lease.state is State.SUSPECT
+        if revived:
             lease.stream = stream  # the stream in use is the one that beats, were it an older one
         lease.state = State.LIVE
-        lease.deadline = now + terms.lease
-        return terms
+        lease.deadline = now + self.current_terms().lease
+        return revived
 
     def broken(self, session: str, stream: int, now: float) -> bool:
         """Makes the session suspect when the stream in use broke; tells whether it did.

@@ -1,0 +1,132 @@
+"""From what the use cases know to messages."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from central.membership import State, Terms
+from central.placement import Directive
+from central.roster import Roster
+from central.store import FoundFile, FoundHolder, PeerRecord, PlacementRecord
+from core.rpc import CENTRAL_MESSAGE
+from core.times import to_duration, to_timestamp
+from relevo.v1 import central_directory_pb2 as pb2
+from relevo.v1 import content_pb2
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+# Leaves room for the message around a page's items.
+_PAGE_BYTES = CENTRAL_MESSAGE - 64 * 1024
+_ITEM_BYTES = 8
+_STATES = {State.LIVE: pb2.PEER_STATE_LIVE, State.SUSPECT: pb2.PEER_STATE_SUSPECT}
+
+
+def fitting(items: Iterable[T], encode: Callable[[T], M]) -> list[M]:
+    """Returns the messages of the first items, as many as fit into one answer; at least one when there is any.
+
+    A thousand files with paths of 4,096 bytes would be larger than any message may be: such a page ends early.
+    """
+    messages: list[M] = []
+    room = _PAGE_BYTES
+    for item in items:
+        message = encode(item)
+        room -= message.ByteSize() + _ITEM_BYTES
+        if room < 0 and messages:
+            break
+        messages.append(message)
+    return messages
+
+
+def peer_info(peer: PeerRecord | FoundHolder) -> content_pb2.PeerInfo:
+    """Returns who a peer is and where it can be dialled."""
+    return content_pb2.PeerInfo(peer_id=peer.peer_id, name=peer.name, addresses=peer.addresses)
+
+
+def neighbours(pair: tuple[PeerRecord | None, PeerRecord | None]) -> content_pb2.Neighbours:
+    """Returns primary and backup, unset where there is none."""
+    primary, backup = pair
+    return content_pb2.Neighbours(
+        primary=peer_info(primary) if primary else None, backup=peer_info(backup) if backup else None
+    )
+
+
+def lease_terms(terms: Terms) -> content_pb2.LeaseTerms:
+    """Returns when a peer has to beat."""
+    return content_pb2.LeaseTerms(
+        beat_interval=to_duration(terms.beat_interval),
+        lease=to_duration(terms.lease),
+        grace=to_duration(terms.grace),
+    )
+
+
+def directive(found: Directive) -> pb2.Directive:
+    """Returns what a chosen peer is told."""
+    store = pb2.StoreDirective(placement_id=found.placement_id, content_id=found.content_id, size_bytes=found.size)
+    return pb2.Directive(store=store)
+
+
+def peer_listing(peer: PeerRecord, live: PeerRecord, roster: Roster) -> pb2.PeerListing:
+    """Returns a live peer as it is listed: what the store counts, and what memory knows better."""
+    assignment = roster.neighbours.of(live.peer_id)
+    return pb2.PeerListing(
+        peer=peer_info(live),
+        state=_STATES[roster.leases.state(live.session_id)],
+        login_time=to_timestamp(live.login_time),
+        file_count=peer.file_count,
+        free_bytes=live.free_bytes,
+        primary_peer_id=assignment.primary,
+        backup_peer_id=assignment.backup,
+    )
+
+
+def catalogue_file(found: FoundFile) -> content_pb2.CatalogueFile:
+    """Returns a file as a search shows it."""
+    return content_pb2.CatalogueFile(
+        path=found.path,
+        content_id=found.content_id,
+        size_bytes=found.size,
+        modify_time=to_timestamp(found.modify_time),
+        executable=found.executable,
+        holder_count=found.holder_count,
+        publish_time=to_timestamp(found.publish_time),
+    )
+
+
+def holder(found: FoundHolder) -> content_pb2.Holder:
+    """Returns a peer that holds every block of a content."""
+    return content_pb2.Holder(peer=peer_info(found), complete=True)
+
+
+def placement(record: PlacementRecord, roster: Roster) -> content_pb2.Placement:
+    """Returns how far a placement is; copies on peers that are just leaving are left out."""
+    copies = [
+        content_pb2.PlacementCopy(peer=peer_info(peer), confirmed=copy.confirmed)
+        for copy in record.copies
+        if (peer := roster.get(copy.peer_id))
+    ]
+    confirmed = sum(copy.confirmed for copy in copies)
+    kept = confirmed >= record.wanted
+    return content_pb2.Placement(
+        placement_id=record.placement_id,
+        content_id=record.content_id,
+        path=record.path,
+        size_bytes=record.size,
+        wanted_copies=record.wanted,
+        live_copies=confirmed,
+        copies=copies,
+        state=content_pb2.PLACEMENT_STATE_KEPT if kept else content_pb2.PLACEMENT_STATE_PENDING,
+    )
+
+
+def heartbeat(
+    peer: PeerRecord, sequence: int, roster: Roster, directives: Sequence[Directive]
+) -> pb2.HeartbeatResponse:
+    """Returns what a peer is told in answer to a beat, or unasked when `sequence` is 0."""
+    return pb2.HeartbeatResponse(
+        sequence=sequence,
+        terms=lease_terms(roster.leases.current_terms()),
+        catalogue_version=peer.catalogue_version,
+        neighbours=neighbours(roster.neighbours_of(peer.peer_id)),
+        directives=map(directive, directives),
+    )

@@ -1,0 +1,121 @@
+"""Checks of single fields: each returns the value, or says which field breaks which documented rule."""
+
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from core.addresses import join_address, split_address
+from core.content import DIGEST_BYTES, MAX_SIZE
+from core.errors import InvalidInput
+from core.identity import PEER_ID
+from core.names import printable
+from core.times import from_timestamp
+
+MAX_ADDRESSES = 16
+MAX_QUERY = 4096
+MAX_BATCH = 1000
+MAX_REASON = 500
+_HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
+# What the storage engines can keep in an integer.
+_MAX_INTEGER = 2**63 - 1
+# 0001-01-01 and the end of 9999-12-31, which is what a Timestamp may hold.
+_MIN_SECONDS, _MAX_SECONDS = -62_135_596_800, 253_402_300_799
+
+
+def peer_id(value: str, field: str = "peer_id") -> str:
+    """Returns a peer id: 52 characters of lowercase base32."""
+    if not PEER_ID.fullmatch(value):
+        raise InvalidInput(field, "a peer id is 52 characters of a-z and 2-7")
+    return value
+
+
+def hex_id(value: str, field: str) -> str:
+    """Returns an id of 32 hexadecimal digits."""
+    if not _HEX_ID.fullmatch(value):
+        raise InvalidInput(field, "it is not 32 hexadecimal digits")
+    return value
+
+
+def content_id(value: bytes, field: str = "content_id") -> bytes:
+    """Returns a content id: 32 bytes."""
+    if len(value) != DIGEST_BYTES:
+        raise InvalidInput(field, f"a content id is {DIGEST_BYTES} bytes, not {len(value)}")
+    return value
+
+
+def size(value: int, field: str) -> int:
+    """Returns a content's size in bytes, at most 2^47."""
+    if value > MAX_SIZE:
+        raise InvalidInput(field, "a file has at most 2^47 bytes")
+    return value
+
+
+def free_bytes(value: int) -> int:
+    """Returns an amount of space; more than an engine can count is as good as the most that it can."""
+    return min(value, _MAX_INTEGER)
+
+
+def version(value: int, field: str) -> int:
+    """Returns a catalogue version on which another can follow."""
+    if value >= _MAX_INTEGER:
+        raise InvalidInput(field, "it is larger than any version")
+    return value
+
+
+def time(value: Timestamp, field: str) -> float:
+    """Returns a time in seconds since 1970; unset is 1970 itself."""
+    if not (_MIN_SECONDS <= value.seconds <= _MAX_SECONDS and 0 <= value.nanos < 10**9):
+        raise InvalidInput(field, "it is not within the years 1 and 9999")
+    return from_timestamp(value)
+
+
+def text(value: str, field: str, most: int) -> str:
+    """Returns a text of at most `most` bytes."""
+    if len(value.encode()) > most:
+        raise InvalidInput(field, f"it is longer than {most} bytes")
+    return value
+
+
+def at_most(count: int, most: int, field: str) -> None:
+    """Checks the number of items."""
+    if count > most:
+        raise InvalidInput(field, f"{count} items are too many for one request; send at most {most}")
+
+
+def distinct(values: Iterable[str | bytes], field: str) -> None:
+    """Checks that no value comes twice."""
+    seen: set[str | bytes] = set()
+    for value in values:
+        if value in seen:
+            shown = printable(value) if isinstance(value, str) else value.hex()
+            raise InvalidInput(field, f"{shown} comes twice in one request")
+        seen.add(value)
+
+
+def addresses(values: Iterable[str], field: str) -> tuple[str, ...]:
+    """Returns at most 16 addresses at which a peer can be dialled, so none with port 0."""
+    found = tuple(values)
+    at_most(len(found), MAX_ADDRESSES, field)
+    for index, value in enumerate(found):
+        if split_address(value, f"{field}[{index}]")[1] == 0:
+            raise InvalidInput(f"{field}[{index}]", f"{value} has port 0, which nobody can dial")
+    return found
+
+
+def message(data: bytes, into: Message, field: str) -> None:
+    """Parses a serialized message."""
+    try:
+        into.ParseFromString(data)
+    except DecodeError as error:
+        raise InvalidInput(field, f"it is not a {into.DESCRIPTOR.full_name}") from error
+
+
+def observed(peer: str) -> str:
+    """Returns the `host:port` in what gRPC calls a caller (`ipv4:…`, `ipv6:%5B…%5D:…`); empty for a Unix socket."""
+    kind, _, address = unquote(peer).partition(":")
+    if kind not in {"ipv4", "ipv6"}:
+        return ""
+    return join_address(*split_address(address))
