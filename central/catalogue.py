@@ -1,0 +1,87 @@
+"""Use cases of the catalogue: publishing, searching, locating."""
+
+from collections.abc import Callable
+
+from central import encode
+from central.decode import Caller, file_query, file_token
+from central.mutations import Mutations
+from central.placements import Placements
+from central.roster import Roster
+from central.sessions import Sessions
+from central.store import Batch, FoundFile, Order, Receipt, Store
+from core.names import folded
+from core.pages import decode_token, encode_token
+from relevo.v1 import central_directory_pb2 as pb2
+
+
+class Catalogue:
+    """Which live peer holds which file."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        roster: Roster,
+        mutations: Mutations,
+        sessions: Sessions,
+        placements: Placements,
+        wall: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._roster = roster
+        self._mutations = mutations
+        self._sessions = sessions
+        self._placements = placements
+        self._wall = wall
+
+    async def publish(self, caller: Caller, batch: Batch) -> bytes:
+        """Applies changes of a peer's library and returns the serialized PublishFilesResponse.
+
+        Raises:
+            SessionUnknown, SessionMismatch, SessionSuperseded: as `Sessions.require`.
+            VersionConflict: the changes build on another version than central's.
+        """
+        await self._sessions.check_owner(caller.peer_id, caller.session_id)
+        return await self._mutations.run(caller.peer_id, caller.request_id, lambda: self._publish(caller, batch))
+
+    async def _publish(self, caller: Caller, batch: Batch) -> bytes:
+        await self._sessions.require(caller.peer_id, caller.session_id)
+        version = batch.base_version + 1
+        answer = pb2.PublishFilesResponse(catalogue_version=version).SerializeToString()
+        receipt = Receipt(caller.peer_id, caller.request_id, answer, self._wall())
+        async with self._placements.publishing(caller.peer_id, batch):
+            await self._store.publish(caller.peer_id, batch, receipt)
+            self._roster.update(caller.peer_id, catalogue_version=version)
+        return answer
+
+    async def list_files(self, request: pb2.ListFilesRequest) -> pb2.ListFilesResponse:
+        """Returns a page of files.
+
+        Raises:
+            InvalidInput: a field breaks its rule, or cannot be searched for.
+        """
+        query = file_query(request)
+        found = await self._store.list_files(query)
+        files = encode.fitting(found.items, encode.catalogue_file)
+        key = found.next if len(files) == len(found.items) else _file_key(found.items[len(files) - 1], query.order)
+        return pb2.ListFilesResponse(files=files, next_page_token=file_token(request, key) if key else "")
+
+    async def locate(self, content_id: bytes, page_token: str, limit: int) -> pb2.LocateFileResponse:
+        """Returns a page of holders, by peer id.
+
+        Raises:
+            NotFound: no live peer holds the content.
+            InvalidInput: the token is not of this list.
+        """
+        key = decode_token(page_token, str)
+        size, found = await self._store.locate(content_id, str(key[0]) if key else "", limit)
+        holders = encode.fitting(found.items, encode.holder)
+        more = found.next is not None or len(holders) < len(found.items)
+        token = encode_token(found.items[len(holders) - 1].peer_id) if more and holders else ""
+        return pb2.LocateFileResponse(size_bytes=size, holders=holders, next_page_token=token)
+
+
+def _file_key(last: FoundFile, order: Order) -> tuple[str | float, ...]:
+    """Returns the key of a file, as `FileQuery.after` has it."""
+    first = folded(last.path) if order is Order.BY_NAME else last.publish_time
+    return (first, last.path, last.content_id.hex())

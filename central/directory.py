@@ -1,0 +1,96 @@
+"""The directory: what central knows and does, without gRPC and without a particular storage engine."""
+
+import logging
+import time
+from collections.abc import Callable
+from random import Random, SystemRandom
+
+from central.catalogue import Catalogue
+from central.membership import Membership
+from central.mutations import Mutations
+from central.neighbours import Neighbours
+from central.placements import Placements
+from central.roster import Roster
+from central.sessions import Sessions
+from central.settings import Settings
+from central.store import Store
+from core.signing import WINDOW_SECONDS
+
+log = logging.getLogger("relevo.central")
+# A request signed with a clock that is a whole window ahead stays acceptable for two.
+_RECEIPTS_KEPT = 2 * WINDOW_SECONDS
+
+
+class Directory:
+    """All use cases and what they share.
+
+    Attributes:
+        roster: the live peers.
+        sessions, catalogue, placements: the use cases.
+        clock: monotonic seconds, for leases.
+        wall: seconds since 1970, for signatures and records.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        random: Random | None = None,
+    ) -> None:
+        """Composes the directory; `restore` must follow."""
+        self._store = store
+        self.settings = settings or Settings()
+        self.clock = clock
+        self.wall = wall
+        leases = Membership(self.settings.beat_interval, self.settings.grace, self.settings.max_beats)
+        self.roster = Roster(leases, Neighbours(self.settings.relay_cap))
+        self._mutations = Mutations(store)
+        self.placements = Placements(store, self.roster, self._mutations, wall, random or SystemRandom())
+        self.sessions = Sessions(
+            store=store,
+            roster=self.roster,
+            mutations=self._mutations,
+            placements=self.placements,
+            clock=clock,
+            wall=wall,
+        )
+        self.catalogue = Catalogue(
+            store=store,
+            roster=self.roster,
+            mutations=self._mutations,
+            sessions=self.sessions,
+            placements=self.placements,
+            wall=wall,
+        )
+
+    async def restore(self) -> None:
+        """Takes up what the store has: everybody who was live gets a whole lease and goes on as before."""
+        peers = await self._store.live_peers()
+        changes = self.roster.restore(peers, self.clock())
+        if changes:
+            await self._store.set_neighbours([(peer_id, a.primary, a.backup) for peer_id, a in changes.items()])
+        await self.placements.refill()
+        if peers:
+            log.info("%d peers were logged in; each has a fresh lease", len(peers))
+
+    async def sweep(self) -> None:
+        """Withdraws peers whose lease is over."""
+        await self.sessions.expire()
+
+    async def purge(self) -> None:
+        """Removes what is too old to be of use, and looks again for peers that pending placements lack."""
+        now = self.wall()
+        await self._store.purge(now - _RECEIPTS_KEPT, now - self.settings.forget_after)
+        self.placements.wanted.set()
+
+    async def refill_when_wanted(self) -> None:
+        """Waits until placements may find further peers, and chooses them."""
+        await self.placements.wanted.wait()
+        await self.placements.refill()
+
+    async def drained(self) -> None:
+        """Waits for all mutations that have begun."""
+        await self._mutations.drained()

@@ -1,0 +1,30 @@
+"""What can be set about central, with its defaults."""
+
+from dataclasses import dataclass
+
+from central.neighbours import DEFAULT_CAP
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Times in seconds, and limits.
+
+    Attributes:
+        beat_interval: shortest time between two beats of a peer; its lease is 3.5 times as long.
+        grace: what a broken stream leaves for opening another.
+        sweep_interval: from one search for expired leases to the next.
+        max_beats: beats a second that central takes from all peers together; with more peers each beats more rarely.
+        relay_cap: most peers that one relay serves while another has room.
+        forget_after: how long central remembers what a peer that is gone had published.
+        drain: how long running calls may take to end when central stops.
+    """
+
+    beat_interval: float = 2.0
+    grace: float = 2.5
+    sweep_interval: float = 0.5
+    max_beats: float = 500.0
+    relay_cap: int = DEFAULT_CAP
+    forget_after: float = 7 * DAY
+    drain: float = 5.0
