@@ -1,0 +1,59 @@
+"""The RPCs of CentralDirectory: decode, one call, encode. Errors become statuses in `core.status`."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from central import decode, fields
+from central.directory import Directory
+from central.heartbeats import Heartbeats
+from core.pages import page_size
+from relevo.v1 import central_directory_pb2 as pb2
+from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer
+
+
+class DirectoryServicer(CentralDirectoryServicer):
+    """CentralDirectory on a directory."""
+
+    def __init__(self, directory: Directory, heartbeats: Heartbeats) -> None:
+        self._directory = directory
+        self._sessions = directory.sessions
+        self._catalogue = directory.catalogue
+        self._placements = directory.placements
+        self._heartbeats = heartbeats
+
+    async def Login(self, request: pb2.LoginRequest, context: Any) -> pb2.LoginResponse:
+        newcomer = decode.newcomer(request, fields.observed(context.peer()), self._directory.wall())
+        return pb2.LoginResponse.FromString(await self._sessions.login(newcomer))
+
+    async def Logout(self, request: pb2.LogoutRequest, context: Any) -> pb2.LogoutResponse:
+        return pb2.LogoutResponse.FromString(await self._sessions.logout(decode.caller(request)))
+
+    async def GetNeighbours(self, request: pb2.GetNeighboursRequest, context: Any) -> pb2.GetNeighboursResponse:
+        neighbours = self._sessions.neighbours(fields.peer_id(request.peer_id))
+        return pb2.GetNeighboursResponse(neighbours=neighbours)
+
+    async def ListPeers(self, request: pb2.ListPeersRequest, context: Any) -> pb2.ListPeersResponse:
+        return await self._sessions.list_peers(request.page_token, page_size(request.page_size))
+
+    def Heartbeat(
+        self, request_iterator: AsyncIterator[pb2.HeartbeatRequest], context: Any
+    ) -> AsyncIterator[pb2.HeartbeatResponse]:
+        return self._heartbeats.serve(request_iterator, context)
+
+    async def PublishFiles(self, request: pb2.PublishFilesRequest, context: Any) -> pb2.PublishFilesResponse:
+        answer = await self._catalogue.publish(decode.caller(request), decode.batch(request))
+        return pb2.PublishFilesResponse.FromString(answer)
+
+    async def ListFiles(self, request: pb2.ListFilesRequest, context: Any) -> pb2.ListFilesResponse:
+        return await self._catalogue.list_files(request)
+
+    async def LocateFile(self, request: pb2.LocateFileRequest, context: Any) -> pb2.LocateFileResponse:
+        content_id = fields.content_id(request.content_id)
+        return await self._catalogue.locate(content_id, request.page_token, page_size(request.page_size))
+
+    async def PlaceFile(self, request: pb2.PlaceFileRequest, context: Any) -> pb2.PlaceFileResponse:
+        return pb2.PlaceFileResponse.FromString(await self._placements.place_file(request.signed))
+
+    async def GetPlacement(self, request: pb2.GetPlacementRequest, context: Any) -> pb2.GetPlacementResponse:
+        placement_id = fields.hex_id(request.placement_id, "placement_id")
+        return pb2.GetPlacementResponse(placement=await self._placements.get_placement(placement_id))

@@ -1,0 +1,191 @@
+"""Central as a process: how it starts, refuses, stops, and what grpcurl sees of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from core.identity import Identity
+from core.signing import sign_request
+from relevo.v1 import central_directory_pb2 as pb2
+from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
+
+ROOT = Path(__file__).parents[2]
+GRPCURL = Path(sys.executable).with_name("grpcurl")
+LOGIN = "/relevo.v1.CentralDirectory/Login"
+
+
+def environment(**changed):
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RELEVO_")}
+    return {**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}", **changed}
+
+
+def run(*arguments, **variables):
+    return subprocess.run(
+        [sys.executable, "-m", "central", *map(str, arguments)],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(data, *arguments, **variables):
+    """Runs a central and yields its process and its address."""
+    command = [sys.executable, "-m", "central", "serve", "--data", str(data), *arguments]
+    with subprocess.Popen(
+        command, env=environment(RELEVO_LISTEN="127.0.0.1:0", **variables), stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("central ready on 127.0.0.1:"), line
+            yield process, line.split()[-1]
+        finally:
+            process.kill()
+
+
+def log_in(address, identity):
+    details = pb2.LoginDetails(name="shell", min_protocol_version=1, max_protocol_version=1)
+    signed = sign_request(identity, LOGIN, details.SerializeToString(), time.time())
+    request = pb2.LoginRequest(signed=signed, public_key=identity.public_key)
+    with grpc.insecure_channel(address) as channel:
+        return CentralDirectoryStub(channel).Login(request, timeout=20, wait_for_ready=True)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A central for tests that only look at it."""
+    with serving(tmp_path_factory.mktemp("central")) as (_, address):
+        yield address
+
+
+def grpcurl(address, *arguments, data=None):
+    options = ["-d", json.dumps(data)] if data is not None else []
+    command = [str(GRPCURL), "-plaintext", "-max-time", "20", *options, address, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_heartbeats_and_central_in_order(tmp_path, number):
+    identity = Identity.generate()
+    with serving(tmp_path) as (process, address):
+        session = log_in(address, identity).session_id
+        with grpc.insecure_channel(address) as channel:
+            beat = pb2.HeartbeatRequest(peer_id=identity.peer_id, session_id=session, sequence=1)
+
+            def beats():
+                yield beat
+                process.wait()
+
+            answers = CentralDirectoryStub(channel).Heartbeat(beats(), timeout=20)
+            assert next(answers).sequence == 1
+            began = time.monotonic()
+            process.send_signal(number)
+            with pytest.raises(grpc.RpcError) as caught:
+                list(answers)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert "central is stopping" in caught.value.details()
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() - began < 4
+
+
+def test_what_was_acknowledged_survives_kill_9(tmp_path):
+    identity = Identity.generate()
+    with serving(tmp_path) as (process, address):
+        session = log_in(address, identity).session_id
+        process.kill()
+        process.wait()
+    with serving(tmp_path) as (_, address), grpc.insecure_channel(address) as channel:
+        beat = pb2.HeartbeatRequest(peer_id=identity.peer_id, session_id=session, sequence=1)
+        (answer,) = CentralDirectoryStub(channel).Heartbeat(iter([beat]), timeout=20, wait_for_ready=True)
+        assert answer.sequence == 1
+
+
+def test_a_second_central_on_the_same_port_or_data_is_refused_in_one_line(tmp_path):
+    with serving(tmp_path / "one") as (_, address):
+        same_port = run("serve", "--data", tmp_path / "two", "--listen", address)
+        same_data = run("serve", "--data", tmp_path / "one", "--listen", "127.0.0.1:0")
+    for refused, words in ((same_port, address), (same_data, str(tmp_path / "one"))):
+        assert refused.returncode == 7, refused.stderr
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith("relevo-central: ")
+        assert words in line
+        assert not refused.stdout
+
+
+def test_bad_settings_are_refused_in_one_line(tmp_path):
+    bad = run("serve", "--data", tmp_path, "--listen", "nonsense")
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("relevo-central: listen: ")
+    assert len(bad.stderr.splitlines()) == 1
+    (tmp_path / "file").touch()
+    assert run("serve", "--data", tmp_path / "file" / "below", "--listen", "127.0.0.1:0").returncode in {2, 7}
+    assert run("serve", "--relay-cap", "0").returncode == 2
+
+
+def test_settings_come_from_flags_before_environment_before_file(tmp_path):
+    file = tmp_path / "central.toml"
+    file.write_text('beat-interval = 4\ngrace = 1.5\nrelay-cap = 3\nlisten = "nonsense"\n')
+    variables = {"RELEVO_GRACE": "1.25", "RELEVO_BEAT_INTERVAL": "9"}
+    options = ("--config", str(file), "--beat-interval", "0.5")
+    with serving(tmp_path / "data", *options, **variables) as (_, address):
+        terms = log_in(address, Identity.generate()).terms
+    assert terms.beat_interval.ToMilliseconds() == 500
+    assert terms.lease.ToMilliseconds() == 1750
+    assert terms.grace.ToMilliseconds() == 1250
+
+
+def test_help_describes_every_option_and_version_tells_the_version():
+    help_text = run("serve", "--help").stdout
+    for option in ("--data", "--listen", "--config", "--insecure", "--beat-interval", "--grace", "--sweep-interval"):
+        assert option in help_text
+    assert "plaintext" in help_text
+    assert run("--version").stdout.startswith("relevo-central")
+
+
+def test_help_and_version_import_nothing_heavy():
+    heavy = {"grpc", "google", "cryptography", "sqlite3", "asyncio", "uvloop", "blake3"}
+    script = (
+        "import sys\nfrom central.__main__ import cli\n"
+        "try: cli(['serve', '--help'], prog_name='x')\nexcept SystemExit: pass\n"
+        "print(sorted(name for name in sys.modules if '.' not in name), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60, check=True
+    )
+    assert not heavy & set(json.loads(done.stderr.replace("'", '"')))
+
+
+def test_grpcurl_lists_and_describes_the_services(address):
+    services = grpcurl(address, "list").split()
+    assert "relevo.v1.CentralDirectory" in services
+    assert "grpc.health.v1.Health" in services
+    described = grpcurl(address, "describe", "relevo.v1.CentralDirectory")
+    for method in pb2.DESCRIPTOR.services_by_name["CentralDirectory"].methods:
+        assert f"rpc {method.name} " in described
+
+
+def test_grpcurl_calls_with_json(address):
+    assert json.loads(grpcurl(address, "relevo.v1.CentralDirectory/ListFiles", data={"query": "*.txt"})) == {}
+    health = grpcurl(address, "grpc.health.v1.Health/Check", data={"service": "relevo.v1.CentralDirectory"})
+    assert json.loads(health) == {"status": "SERVING"}
+
+
+def test_grpcurl_beats(address):
+    identity = Identity.generate()
+    session = log_in(address, identity).session_id
+    beat = {"peer_id": identity.peer_id, "session_id": session, "sequence": 1}
+    answer = json.loads(grpcurl(address, "relevo.v1.CentralDirectory/Heartbeat", data=beat))
+    assert answer["sequence"] == "1"
+    assert answer["terms"]["lease"] == "7s"
