@@ -239,7 +239,7 @@ class Download:
             block.asks.remove(ask)
         if not block.asks and block.storing is None:
             del self._blocks[ask.index]
-            self._wanted.add(ask.index)
+            self._wanted.put_back(ask.index)
         return ask
 
     def _expire(self, now: float) -> Iterator[Decision]:

@@ -7,8 +7,9 @@ from heapq import heapify, heappop, heappush
 class Wanted:
     """A set of block indexes that yields the rarest first; among equals, those after a starting point come first.
 
-    Downloaders that start at different points fetch different blocks first, and can then help each other. Holders of
-    everything make no block rarer than another, so only what partial holders have is counted.
+    A block that was asked for in vain goes behind the others. Downloaders that start at different points fetch
+    different blocks first, and can then help each other. Holders of everything make no block rarer than another, so
+    only what partial holders have is counted.
     """
 
     def __init__(self, block_count: int, indexes: Iterable[int], start: int) -> None:
@@ -17,6 +18,7 @@ class Wanted:
         self._start = start % self._count
         self._members = set(indexes)
         self._holders: dict[int, int] = {}
+        self._attempts: dict[int, int] = {}
         self._heap = [self._key(index) for index in self._members]
         heapify(self._heap)
 
@@ -26,9 +28,10 @@ class Wanted:
     def __contains__(self, index: int) -> bool:
         return index in self._members
 
-    def add(self, index: int) -> None:
-        """Wants `index` (again)."""
+    def put_back(self, index: int) -> None:
+        """Wants `index` again, which nobody has given."""
         if index not in self._members:
+            self._attempts[index] = self._attempts.get(index, 0) + 1
             self._members.add(index)
             heappush(self._heap, self._key(index))
 
@@ -58,4 +61,5 @@ class Wanted:
         return min(self._members & blocks, key=self._key, default=None)
 
     def _key(self, index: int) -> int:
-        return self._holders.get(index, 0) * self._count + (index - self._start) % self._count
+        rank = self._holders.get(index, 0) + self._attempts.get(index, 0)
+        return rank * self._count + (index - self._start) % self._count

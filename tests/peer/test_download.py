@@ -293,6 +293,25 @@ def test_a_failing_holder_rests_longer_each_time_and_is_tried_again():
     assert rests == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
+def test_a_block_that_one_holder_never_gives_does_not_hold_up_the_others():
+    download, now, stored = start(10), 0.0, set()
+    waiting = fetches(download.handle(steps.HolderJoined("a"), now))
+    for _ in range(60):
+        decisions = []
+        for ask in waiting:
+            if ask.index == 0:
+                decisions += download.handle(steps.Failed(ask.ask), now)
+                continue
+            decisions += download.handle(steps.Arrived(ask.ask), now)
+            decisions += download.handle(steps.Stored(ask.ask), now)
+            stored.add(ask.index)
+        waiting = fetches(decisions)
+        if not waiting:
+            now = download.wake()
+            waiting = fetches(download.handle(steps.Tick(), now))
+    assert stored == set(range(1, 10))
+
+
 def test_requests_that_fail_together_count_once():
     download = start(4)
     for ask in fetches(download.handle(steps.HolderJoined("a"), 0.0)):
@@ -340,7 +359,7 @@ def test_the_rarest_block_is_asked_first():
     changes=st.lists(st.tuples(st.sampled_from("+-ra"), st.integers(0, 30)), max_size=60),
 )
 def test_wanted_blocks_come_by_rarity_then_round_from_the_start(indexes, start, changes):
-    wanted, members, holders = Wanted(31, indexes, start), set(indexes), Counter()
+    wanted, members, holders, attempts = Wanted(31, indexes, start), set(indexes), Counter(), Counter()
     for change, index in changes:
         if change in "+-":
             step = 1 if change == "+" or not holders[index] else -1
@@ -350,9 +369,10 @@ def test_wanted_blocks_come_by_rarity_then_round_from_the_start(indexes, start, 
             wanted.remove(index)
             members.discard(index)
         else:
-            wanted.add(index)
+            wanted.put_back(index)
+            attempts[index] += index not in members
             members.add(index)
-        best = min(members, key=lambda i: (holders[i], (i - start) % 31), default=None)
+        best = min(members, key=lambda i: (holders[i] + attempts[i], (i - start) % 31), default=None)
         assert wanted.first() == best
         assert wanted.first_of(frozenset(range(31))) == best
         assert len(wanted) == len(members)

@@ -1,0 +1,92 @@
+"""A line to one holder: its addresses in order, the one that works remembered."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import grpc
+
+from core.errors import Busy, Corrupt, RelevoError, Unreachable
+from core.status import from_rpc_error
+from peer.channels import Channels
+from peer.contacts import Contact
+from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse, GetManifestRequest, GetManifestResponse
+
+T = TypeVar("T")
+
+# What the transport says of an answer that is longer than anything a holder has to send.
+_TOO_LONG = "larger than max"
+
+
+class Line:
+    """Calls one holder. An address that fails is given up for the next; the one that answered is used from then on."""
+
+    def __init__(self, channels: Channels, contact: Contact, patience: float) -> None:
+        """`patience` is how many seconds an untried address may be silent before the next is tried beside it."""
+        self.contact = contact
+        self._channels = channels
+        self._patience = patience
+        self._working = ""
+
+    async def get_block(self, request: GetBlockRequest, timeout: float) -> GetBlockResponse:
+        """Answers PeerRelay.GetBlock.
+
+        Raises:
+            Corrupt: its file has changed, or the answer is over every limit: nothing more is to be expected of it.
+            RelevoError: what the holder answered; Unreachable when it does not, at any address.
+        """
+        return await self._call(lambda address: self._channels.peer(address).GetBlock(request, timeout=timeout))
+
+    async def get_manifest(self, request: GetManifestRequest, timeout: float) -> GetManifestResponse:
+        """Answers PeerRelay.GetManifest; raises as get_block."""
+        return await self._call(lambda address: self._channels.peer(address).GetManifest(request, timeout=timeout))
+
+    async def _call(self, call: Callable[[str], Awaitable[T]]) -> T:
+        async def at(address: str) -> T:
+            try:
+                answer = await call(address)
+            except grpc.RpcError as error:
+                if self._working == address:
+                    self._working = ""
+                found = from_rpc_error(error)
+                if isinstance(found, Busy) and _TOO_LONG in str(found):
+                    found = Corrupt("it sent an answer that is longer than any that was asked for")
+                raise found from error
+            self._working = self._working or address
+            return answer
+
+        addresses = (self._working,) if self._working else self.contact.addresses
+        if len(addresses) == 1:
+            return await at(addresses[0])
+        return await first_success([partial(at, address) for address in addresses], self._patience)
+
+
+async def first_success(attempts: Sequence[Callable[[], Awaitable[T]]], patience: float) -> T:
+    """Returns the first result; starts the next attempt when one fails or is silent for `patience` seconds.
+
+    Raises:
+        RelevoError: every attempt failed: the first error that says more than Unreachable, or that.
+    """
+    waiting = list(attempts)
+    running: set[asyncio.Future[T]] = set()
+    failure: RelevoError = Unreachable("it has no address")
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.ensure_future(waiting.pop(0)()))
+            timeout = patience if waiting else None
+            done, running = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in done:
+                error = attempt.exception()
+                if error is None:
+                    return attempt.result()
+                if not isinstance(error, RelevoError):
+                    raise error
+                if isinstance(failure, Unreachable):
+                    failure = error
+    finally:
+        for attempt in running:
+            attempt.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    raise failure

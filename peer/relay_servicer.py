@@ -1,0 +1,85 @@
+"""The PeerRelay service: decodes, makes one call, encodes."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+
+from core.errors import InvalidInput
+from peer.serving import Serving
+from relevo.v1 import central_directory_pb2 as central_pb2
+from relevo.v1 import peer_relay_pb2 as pb2
+from relevo.v1.peer_relay_pb2_grpc import PeerRelayServicer
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Carrier(Protocol):
+    """Carries directory calls to central for other peers; raises central's errors, or Unreachable."""
+
+    async def list_files(self, request: central_pb2.ListFilesRequest) -> central_pb2.ListFilesResponse:
+        """Carries CentralDirectory.ListFiles."""
+        ...
+
+    async def locate_file(self, request: central_pb2.LocateFileRequest) -> central_pb2.LocateFileResponse:
+        """Carries CentralDirectory.LocateFile."""
+        ...
+
+    async def place_file(self, request: central_pb2.PlaceFileRequest) -> central_pb2.PlaceFileResponse:
+        """Carries CentralDirectory.PlaceFile."""
+        ...
+
+    async def get_neighbours(self, request: central_pb2.GetNeighboursRequest) -> central_pb2.GetNeighboursResponse:
+        """Carries CentralDirectory.GetNeighbours."""
+        ...
+
+
+class RelayServicer(PeerRelayServicer):
+    """PeerRelay over a serving and a carrier; errors become statuses in the server's interceptor."""
+
+    def __init__(self, serving: Serving, carrier: Carrier) -> None:
+        self._serving = serving
+        self._carrier = carrier
+
+    async def ListFiles(
+        self, request: pb2.PeerRelayListFilesRequest, context: "Context"
+    ) -> pb2.PeerRelayListFilesResponse:
+        return pb2.PeerRelayListFilesResponse(response=await self._carrier.list_files(request.request))
+
+    async def LocateFile(
+        self, request: pb2.PeerRelayLocateFileRequest, context: "Context"
+    ) -> pb2.PeerRelayLocateFileResponse:
+        return pb2.PeerRelayLocateFileResponse(response=await self._carrier.locate_file(request.request))
+
+    async def PlaceFile(
+        self, request: pb2.PeerRelayPlaceFileRequest, context: "Context"
+    ) -> pb2.PeerRelayPlaceFileResponse:
+        return pb2.PeerRelayPlaceFileResponse(response=await self._carrier.place_file(request.request))
+
+    async def GetNeighbours(
+        self, request: pb2.PeerRelayGetNeighboursRequest, context: "Context"
+    ) -> pb2.PeerRelayGetNeighboursResponse:
+        return pb2.PeerRelayGetNeighboursResponse(response=await self._carrier.get_neighbours(request.request))
+
+    async def GetManifest(self, request: pb2.GetManifestRequest, context: "Context") -> pb2.GetManifestResponse:
+        page = await self._serving.page(request.content_id, request.page_index)
+        return pb2.GetManifestResponse(
+            size_bytes=page.size,
+            block_size_bytes=page.block_size,
+            page_digests=page.page_digests,
+            block_digests=page.block_digests,
+        )
+
+    async def GetBlock(self, request: pb2.GetBlockRequest, context: "Context") -> pb2.GetBlockResponse:
+        match request.WhichOneof("wanted"):
+            case "index":
+                given = await self._serving.block(request.content_id, request.index)
+            case "lacking":
+                lacking = request.lacking
+                given = await self._serving.any_block(request.content_id, lacking.first, lacking.bitmap)
+            case _:
+                raise InvalidInput("wanted", "a request names a block, or the set that its caller lacks")
+        # What a library holds is complete; the log of a partial holder begins with this epoch.
+        known = request.HasField("known")
+        holdings = pb2.Holdings(epoch=self._serving.epoch, complete=True) if known else None
+        return pb2.GetBlockResponse(index=given.index, data=given.data, holdings=holdings)

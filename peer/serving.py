@@ -1,0 +1,139 @@
+"""What a peer gives to others: pages of manifests, and blocks."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.content import DIGEST_BYTES
+from core.errors import Busy, InvalidInput, NotFound
+from core.manifest import Manifest
+from peer.chooser import BlockChooser
+
+MOST_BITMAP = 256 * 1024
+
+
+class Held(Protocol):
+    """Contents that can be given. The library implements it."""
+
+    async def manifest(self, content_id: bytes) -> Manifest:
+        """Returns the manifest of a content. Raises NotFound when it is not held."""
+        ...
+
+    async def read_block(self, content_id: bytes, index: int) -> bytes:
+        """Returns a block.
+
+        Raises:
+            NotFound: the content is not held.
+            Corrupt: the file on disk has changed or cannot be read.
+            IndexError: there is no such block.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a manifest, with the root that proves it."""
+
+    size: int
+    block_size: int
+    page_digests: bytes
+    block_digests: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A block that is given."""
+
+    index: int
+    data: bytes
+
+
+class Serving:
+    """Gives blocks, a bounded number at once.
+
+    Attributes:
+        sent_bytes: bytes of blocks that were given since the start.
+        epoch: names this run of the program in what it says about its holdings.
+    """
+
+    def __init__(self, held: Held, slots: int = 64, retry_after: float = 0.25) -> None:
+        """Serves from `held`; beyond `slots` blocks at once, callers are to come back in `retry_after` seconds."""
+        self.sent_bytes = 0
+        self.epoch = secrets.randbits(63) + 1
+        self._held = held
+        self._slots = slots
+        self._retry_after = retry_after
+        self._chooser = BlockChooser()
+
+    async def page(self, content_id: bytes, page: int) -> Page:
+        """Returns page `page` of a manifest; an empty content has an empty page 0.
+
+        Raises:
+            InvalidInput: the content id has not 32 bytes, or there is no such page.
+            NotFound: the content is not held.
+        """
+        manifest = await self._held.manifest(_checked(content_id))
+        layout = manifest.layout
+        if page >= max(1, layout.page_count):
+            raise InvalidInput("page_index", f"the manifest has {layout.page_count} pages, counted from 0")
+        block_digests = manifest.page(page) if layout.page_count else b""
+        return Page(layout.size, layout.block_size, manifest.root.page_digests, block_digests)
+
+    async def block(self, content_id: bytes, index: int) -> Given:
+        """Returns one wanted block.
+
+        Raises:
+            InvalidInput: the content id has not 32 bytes, or there is no such block.
+            NotFound: the content is not held.
+            Corrupt: the file on disk has changed or cannot be read.
+            Busy: too many blocks are being given.
+        """
+        with self._slot():
+            try:
+                data = await self._held.read_block(_checked(content_id), index)
+            except IndexError as error:
+                raise InvalidInput("index", f"there is no block {index}") from error
+        self.sent_bytes += len(data)
+        return Given(index, data)
+
+    async def any_block(self, content_id: bytes, first: int, bitmap: bytes) -> Given:
+        """Returns a block out of those that the caller lacks; bit i of `bitmap` stands for block `first` + i.
+
+        Raises:
+            InvalidInput: the set is too large, or has blocks that the content has not.
+            NotFound: the content is not held, or the set is empty.
+            Corrupt, Busy: as block.
+        """
+        if len(bitmap) > MOST_BITMAP:
+            raise InvalidInput("lacking.bitmap", f"a set of blocks has at most {MOST_BITMAP} bytes")
+        with self._slot():
+            manifest = await self._held.manifest(_checked(content_id))
+            count = manifest.layout.block_count
+            bits = int.from_bytes(bitmap, "little")
+            # Checked before the shift: `first` may ask for a number of half a gigabyte.
+            if bits and first + bits.bit_length() > count:
+                raise InvalidInput("lacking", f"the content has {count} blocks, counted from 0")
+            index = self._chooser.choose(content_id, bits << first if bits else 0, count)
+            if index is None:
+                raise NotFound("nothing that the caller lacks is held")
+            data = await self._held.read_block(content_id, index)
+        self.sent_bytes += len(data)
+        return Given(index, data)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if self._slots <= 0:
+            raise Busy("this peer is giving as many blocks as it can; ask again soon", self._retry_after)
+        self._slots -= 1
+        try:
+            yield
+        finally:
+            self._slots += 1
+
+
+def _checked(content_id: bytes) -> bytes:
+    if len(content_id) != DIGEST_BYTES:
+        raise InvalidInput("content_id", f"a content id has {DIGEST_BYTES} bytes")
+    return content_id

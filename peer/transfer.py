@@ -1,0 +1,268 @@
+"""Downloads: from a content id to a whole, verified file at its place."""
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.content import DIGEST_BYTES, Layout
+from core.errors import AlreadyExists, InvalidInput, NotFound, NotPossible, RelevoError, Unreachable
+from core.manifest import Manifest
+from core.names import path_problem
+from peer.channels import Channels
+from peer.finder import Finder, FindHolders
+from peer.manifest_fetch import empty_manifest, fetch_manifest
+from peer.partial import Partial, partial_name
+from peer.progress import Progress
+from peer.swarm import DownloadSettings, Swarm, no_holder
+from peer.targets import existing_manifest, exists_already, remove_leftover
+
+__all__ = ["DownloadSettings", "Downloader", "FetchRequest", "Fetched"]
+
+FindLocal = Callable[[bytes], Awaitable[Path | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """What to fetch, and where it is to stand.
+
+    Attributes:
+        content_id: 32 bytes.
+        size: of the content in bytes, as it is listed; a content of another size is refused.
+        directory: has to be there.
+        name: one part of a path.
+        modify_time: to give to the file, in seconds since 1970; None leaves the time of writing.
+        executable: whether those who may read it may execute it.
+    """
+
+    content_id: bytes
+    size: int
+    directory: Path
+    name: str
+    modify_time: float | None = None
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file that is whole and at its place."""
+
+    location: Path
+    manifest: Manifest
+
+
+class Downloader:
+    """Fetches contents, many at a time."""
+
+    def __init__(  # noqa: PLR0917 - what a downloader needs of its surroundings
+        self,
+        find_holders: FindHolders,
+        channels: Channels,
+        find_local: FindLocal,
+        self_id: str,
+        clock: Callable[[], float],
+        settings: DownloadSettings | None = None,
+    ) -> None:
+        """Makes a downloader.
+
+        Args:
+            find_holders: asks central who holds a content; may raise RelevoError.
+            channels: to the holders.
+            find_local: gives a local file with a content, or None.
+            self_id: this peer's id: it does not fetch from itself.
+            clock: monotonic seconds.
+            settings: of every download.
+        """
+        self._find_holders = find_holders
+        self._channels = channels
+        self._find_local = find_local
+        self._self_id = self_id
+        self._clock = clock
+        self._settings = settings or DownloadSettings()
+        self._turns: dict[tuple[Path, bytes], tuple[asyncio.Lock, int]] = {}
+
+    async def fetch(self, request: FetchRequest, progress: Progress) -> Fetched:
+        """Returns when the content stands at its place; what stands there already with these bytes is done.
+
+        When it fails or is cancelled, what was fetched stays in a hidden file beside the target for the next try.
+
+        Raises:
+            InvalidInput: the request breaks a rule.
+            AlreadyExists: other bytes stand at the target.
+            NotFound: nobody holds the content.
+            Unreachable: nobody who holds it answers, or nobody who does not lie.
+            Corrupt: the content does not have the size that was asked for.
+            NotPossible: the directory is missing or cannot be written to, or has too little room.
+            Busy: another program fetches the same content into this directory.
+        """
+        _check(request)
+        progress.size = request.size
+        async with self._turn(request):
+            manifest = await asyncio.to_thread(existing_manifest, request.directory, request.name, request.size)
+            location = request.directory / request.name
+            if manifest is not None:
+                if manifest.content_id != request.content_id:
+                    raise exists_already(location)
+                leftover = partial_name(request.content_id)
+                await asyncio.to_thread(remove_leftover, request.directory, request.name, leftover)
+                progress.resumed(request.size)
+                return Fetched(location, manifest)
+            if request.size == 0:
+                manifest = empty_manifest(request.content_id)
+                async with self._partial(request) as partial:
+                    return await self._finish(request, partial, manifest)
+            return await self._copy(request, progress) or await self._fetch(request, progress)
+
+    async def _copy(self, request: FetchRequest, progress: Progress) -> Fetched | None:
+        """Copies a local file with these bytes, or returns None when there is none (any more)."""
+        source = await self._find_local(request.content_id)
+        if source is None:
+            return None
+        stopped = threading.Event()
+        async with self._partial(request) as partial:
+            try:
+                await asyncio.to_thread(partial.copy_from, source, stopped.is_set)
+                manifest = await asyncio.to_thread(partial.manifest)
+            except NotPossible:  # the source has gone, or there is trouble that fetching will meet too
+                return None
+            finally:
+                stopped.set()
+            if manifest.content_id != request.content_id:
+                return None
+            progress.copied(request.size)
+            return await self._finish(request, partial, manifest)
+
+    async def _fetch(self, request: FetchRequest, progress: Progress) -> Fetched:
+        finder = Finder(
+            request.content_id,
+            self._find_holders,
+            self._channels,
+            self._self_id,
+            self._settings.address_patience,
+        )
+        try:
+            manifest = await self._manifest(request, finder, progress)
+        except (NotFound, Unreachable):
+            whole = await self._without_holders(request, progress)
+            if whole is None:
+                raise
+            return whole
+        async with self._partial(request) as partial:
+            missing = await self._resume(partial, manifest, progress)
+            if missing:
+                # Two peers start at different blocks, one peer at the same each time.
+                rng = random.Random(self._self_id.encode() + request.content_id)  # noqa: S311 - no secret
+                swarm = Swarm(
+                    manifest,
+                    partial,
+                    finder,
+                    progress=progress,
+                    rng=rng,
+                    clock=self._clock,
+                    settings=self._settings,
+                )
+                await swarm.run(missing)
+            return await self._finish(request, partial, manifest)
+
+    async def _manifest(self, request: FetchRequest, finder: Finder, progress: Progress) -> Manifest:
+        """Asks all holders, and central for others, until one proves the manifest or patience ends."""
+        await finder.look()
+        if not finder.lines:
+            raise NotFound(f"nobody holds {request.content_id.hex()[:12]} now; look it up again")
+        settings = self._settings
+        until = self._clock() + settings.patience
+        pause = settings.first_retry
+
+        def drop(peer_id: str, reason: str) -> None:
+            progress.source(finder.lines[peer_id].contact).dropped_reason = reason
+            finder.drop(peer_id)
+
+        while True:
+            try:
+                return await fetch_manifest(
+                    request.content_id, request.size, list(finder.lines.values()), settings.manifest, drop
+                )
+            except Unreachable as error:
+                if self._clock() + pause > until:
+                    raise no_holder(request.content_id) from error
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, settings.max_retry)
+            try:
+                await finder.look()
+            except RelevoError as error:
+                if self._clock() + pause > until:
+                    raise no_holder(request.content_id) from error
+
+    async def _without_holders(self, request: FetchRequest, progress: Progress) -> Fetched | None:
+        """Finishes what an earlier try had fetched whole, just before it was interrupted."""
+        async with self._partial(request) as partial:
+            if not await asyncio.to_thread(partial.is_filled):
+                return None
+            manifest = await asyncio.to_thread(partial.manifest)
+            if manifest.content_id != request.content_id:
+                return None
+            progress.resumed(request.size)
+            return await self._finish(request, partial, manifest)
+
+    async def _resume(self, partial: Partial, manifest: Manifest, progress: Progress) -> set[int]:
+        """Returns the blocks that are not on disk yet."""
+        missing = set(range(manifest.layout.block_count))
+        index = 0
+        while index < manifest.layout.block_count:
+            found, index = await asyncio.to_thread(partial.verified, manifest, index)
+            missing.difference_update(found)
+            progress.resumed(sum(map(manifest.layout.block_length, found)))
+        return missing
+
+    async def _finish(self, request: FetchRequest, partial: Partial, manifest: Manifest) -> Fetched:
+        try:
+            location = await asyncio.to_thread(
+                partial.finish, request.name, request.modify_time, executable=request.executable
+            )
+        except AlreadyExists:
+            # It came while this ran. When it is the same, that is as good.
+            there = await asyncio.to_thread(existing_manifest, request.directory, request.name, request.size)
+            if there is None or there.content_id != request.content_id:
+                raise
+            await asyncio.to_thread(partial.discard)
+            location = request.directory / request.name
+        return Fetched(location, manifest)
+
+    @asynccontextmanager
+    async def _partial(self, request: FetchRequest) -> AsyncIterator[Partial]:
+        """Opens the file in progress, and closes it."""
+        partial = Partial(request.directory, request.content_id, Layout(request.size))
+        try:
+            await asyncio.to_thread(partial.open)
+            yield partial
+        finally:
+            await asyncio.to_thread(partial.close)
+
+    @asynccontextmanager
+    async def _turn(self, request: FetchRequest) -> AsyncIterator[None]:
+        """Downloads of one content into one directory, under different names, wait for each other."""
+        key = (request.directory, request.content_id)
+        lock, users = self._turns.get(key, (asyncio.Lock(), 0))
+        self._turns[key] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._turns.pop(key)
+            if users > 1:
+                self._turns[key] = lock, users - 1
+
+
+def _check(request: FetchRequest) -> None:
+    if len(request.content_id) != DIGEST_BYTES:
+        raise InvalidInput("content_id", f"a content id has {DIGEST_BYTES} bytes")
+    try:
+        Layout(request.size)
+    except ValueError as error:
+        raise InvalidInput("size", str(error)) from error
+    problem = "it has several parts" if "/" in request.name else path_problem(request.name)
+    if problem:
+        raise InvalidInput("name", f"{request.name!r} is not a valid file name: {problem}")
