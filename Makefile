@@ -1,5 +1,4 @@
 # Targets depend on .venv, so each works on a fresh clone. PYTHON chooses the interpreter.
-SHELL := /bin/bash
 VERSIONS := 3.11 3.12 3.13
 find_python = for p in python$(1) $$HOME/.pyenv/versions/$(1).*/bin/python; do $$p -c '' 2>/dev/null && echo $$p && break; done
 PYTHONS := $(foreach v,$(VERSIONS),$(shell $(call find_python,$(v))))
@@ -8,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUBS := generated/relevo/v1/content_pb2.py
 
-.PHONY: help install protos demo test test-pythons check format bench clean
+.PHONY: help install protos demo test test-pythons check format clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -30,8 +29,9 @@ test: $(STUBS) ## run all tests
 	$(BIN)/python -m pytest -n 4 -q
 
 test-pythons: $(STUBS) ## run all tests on every supported Python that is here
-	@set -e; for p in $(PYTHONS); do v=$$($$p -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	  echo "== Python $$v"; $(MAKE) --no-print-directory test PYTHON=$$p VENV=.venv-$$v; done
+	@set -e; for p in $(or $(PYTHONS),$(PYTHON)); do v=$$($$p -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "== Python $$v"; [ $$p = $(PYTHON) ] && d=$(VENV) || d=.venv-$$v; \
+	  $(MAKE) --no-print-directory test PYTHON=$$p VENV=$$d; done
 
 check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests
 	$(BIN)/ruff format --check .
@@ -48,4 +48,4 @@ format: $(VENV)/.done ## format code and protos
 	$(BIN)/buf format --write
 
 clean: ## remove what the targets made
-	rm -rf .venv .venv-* generated/relevo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* generated/relevo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,7 +13,5 @@ class StubsHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compiles into generated/ before files are collected."""
-        if Path(self.root, "protos", "protoc.args").exists():
-            subprocess.run(
-                [sys.executable, "-m", "grpc_tools.protoc", "@protos/protoc.args"], cwd=self.root, check=True
-            )
+        Path(self.root, "generated").mkdir(exist_ok=True)
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "@protos/protoc.args"], cwd=self.root, check=True)

@@ -1,0 +1,66 @@
+"""`make demo` works, and leaves nothing behind even when it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, ROOT / "bench" / "demo.py"]
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """The demonstration works below a directory of this test, by which its processes are known."""
+    return {
+        **os.environ,
+        "TMPDIR": str(tmp_path),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def processes(base: Path) -> list[str]:
+    """Command lines that name `base`; Linux only."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if str(base) in line:
+            found.append(line)
+    return found
+
+
+def test_the_demo_ends_with_ok_and_leaves_nothing_behind(environment, tmp_path):
+    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "demo ok"
+    assert done.stderr == ""
+    assert "killed ben with SIGKILL" in done.stdout
+    assert len(done.stdout.splitlines()) < 60
+    assert not list(tmp_path.glob("relevo-demo-*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a killed process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_demo_that_is_stopped_leaves_no_process_behind(environment, tmp_path, number):
+    with subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        for line in demo.stdout:
+            if "ana" in line and "ready after" in line:
+                break
+        assert processes(tmp_path)
+        demo.send_signal(number)
+        _, errors = demo.communicate(timeout=30)
+    assert demo.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), errors
+    deadline = time.monotonic() + 10
+    while processes(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not processes(tmp_path)
+    if number != signal.SIGKILL:
+        assert not list(tmp_path.glob("relevo-demo-*"))
