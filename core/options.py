@@ -5,6 +5,7 @@ file, which beats the default. The file's keys are the options' names.
 """
 
 import logging
+import os
 import sys
 import tomllib
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def config_option(function: F) -> F:
 
 
 def log_option(function: F) -> F:
-    """Adds `--log-level` (`RELEVO_LOG_LEVEL`), which sets up logging to stderr."""
+    """Adds `--log-level` (`RELEVO_LOG_LEVEL`), which sets up logging to stderr; gRPC's core stays silent there."""
     return click.option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
@@ -70,6 +71,7 @@ def log_option(function: F) -> F:
 
 def _set_up_logging(ctx: click.Context, param: click.Parameter, level: str) -> str:
     del ctx, param
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it comes as errors
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(stream=sys.stderr, level=level.upper(), format=form)
     for noisy in ("watchfiles", "asyncio", "grpc"):

@@ -222,8 +222,7 @@ async def test_a_refusal_is_told_and_tried_again_slowly(stage, monkeypatch):
     stage.central.login_error = errors.InvalidInput("name", "a peer's name has 1 to 64 characters")
     session = stage.session()
     async with running(session), asyncio.timeout(10):
-        while len(stage.central.logins) < 2:
-            await asyncio.sleep(0)
+        await stage.central.second_login.wait()
         assert "1 to 64 characters" in session.problem
         stage.central.login_error = None
         await session.wait_live()

@@ -1,0 +1,147 @@
+"""PeerControl: decode, one call, encode. What the command line asks of this daemon."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import errors
+from core.pages import decode_token, encode_token, page_size
+from core.times import to_timestamp
+from peer.contacts import Contact
+from peer.downloads import Downloads
+from peer.library import Library
+from peer.routes import TIMEOUT, Routes
+from peer.serving import Serving
+from peer.session import Session
+from peer.storing import Storing
+from peer.transfers import Transfers
+from peer.uploads import Uploads
+from peer.views import route_message, transfer_message
+from relevo.v1 import central_directory_pb2 as central_pb2
+from relevo.v1 import peer_control_pb2 as pb2
+from relevo.v1.peer_control_pb2_grpc import PeerControlServicer
+
+Context = Any
+MAX_REPLICAS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The daemon's parts that the command line can see."""
+
+    contact: Callable[[], Contact]
+    home: Path
+    library: Library
+    session: Session
+    routes: Routes
+    transfers: Transfers
+    downloads: Downloads
+    uploads: Uploads
+    storing: Storing
+    serving: Serving
+    clock: Callable[[], float]
+    leave: Callable[[], Any]
+    version: str
+
+
+class ControlServicer(PeerControlServicer):
+    """Serves PeerControl on the daemon's Unix socket."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def GetStatus(self, request: pb2.GetStatusRequest, context: Context) -> pb2.GetStatusResponse:
+        parts, session, library = self._parts, self._parts.session, self._parts.library
+        skipped = sorted(library.skipped.items())
+        shown = skipped[: page_size(request.skipped_page_size, "skipped_page_size")]
+        live = session.live
+        return pb2.GetStatusResponse(
+            peer=parts.contact().to_info(),
+            shared_directory=str(library.shared),
+            home=str(parts.home),
+            central=session.central,
+            session_state=pb2.SESSION_STATE_LIVE if live else pb2.SESSION_STATE_CONNECTING,
+            session_state_time=to_timestamp(session.since),
+            session_problem=session.problem,
+            neighbours=parts.routes.neighbours,
+            last_route=route_message(parts.routes.last) if parts.routes.last else None,
+            file_count=len(library.files),
+            file_bytes=sum(file.size for file in library.files.values()),
+            unhashed_count=library.unhashed_count,
+            stored_count=len(library.stored),
+            stored_bytes=sum(library.stored.values()),
+            store_quota_bytes=parts.storing.quota,
+            skipped=[pb2.SkippedFile(path=path, reason=reason) for path, reason in shown],
+            skipped_count=len(skipped),
+            sent_bytes=parts.serving.sent_bytes,
+            received_bytes=parts.transfers.received_bytes,
+            version=parts.version,
+        )
+
+    async def ListFiles(
+        self, request: pb2.PeerControlListFilesRequest, context: Context
+    ) -> pb2.PeerControlListFilesResponse:
+        response, taken = await self._parts.routes.list_files(request.request)
+        return pb2.PeerControlListFilesResponse(response=response, route=route_message(taken))
+
+    async def ListPeers(
+        self, request: pb2.PeerControlListPeersRequest, context: Context
+    ) -> pb2.PeerControlListPeersResponse:
+        response = await self._parts.routes.at_central(
+            lambda central: central.ListPeers(request.request, timeout=TIMEOUT)
+        )
+        return pb2.PeerControlListPeersResponse(response=response)
+
+    async def GetNeighbours(
+        self, request: pb2.PeerControlGetNeighboursRequest, context: Context
+    ) -> pb2.PeerControlGetNeighboursResponse:
+        asked = central_pb2.GetNeighboursRequest(peer_id=self._parts.session.peer_id)
+        response, taken = await self._parts.routes.get_neighbours(asked)
+        return pb2.PeerControlGetNeighboursResponse(neighbours=response.neighbours, route=route_message(taken))
+
+    async def GetPlacement(
+        self, request: pb2.PeerControlGetPlacementRequest, context: Context
+    ) -> pb2.PeerControlGetPlacementResponse:
+        response = await self._parts.routes.at_central(
+            lambda central: central.GetPlacement(request.request, timeout=TIMEOUT)
+        )
+        return pb2.PeerControlGetPlacementResponse(response=response)
+
+    async def StartDownload(self, request: pb2.StartDownloadRequest, context: Context) -> pb2.StartDownloadResponse:
+        transfer = self._parts.downloads.start(request.file, request.directory)
+        return pb2.StartDownloadResponse(transfer=transfer_message(transfer, self._parts.clock()))
+
+    async def StartUpload(self, request: pb2.StartUploadRequest, context: Context) -> pb2.StartUploadResponse:
+        if request.replicas > MAX_REPLICAS:
+            raise errors.InvalidInput("replicas", f"at most {MAX_REPLICAS} copies can be wanted")
+        source = Path(request.source)
+        if not source.is_absolute() or "\0" in request.source:
+            raise errors.InvalidInput("source", "the source is an absolute path")
+        transfer = self._parts.uploads.start(source, request.replicas)
+        return pb2.StartUploadResponse(transfer=transfer_message(transfer, self._parts.clock()))
+
+    async def ListTransfers(self, request: pb2.ListTransfersRequest, context: Context) -> pb2.ListTransfersResponse:
+        size = page_size(request.page_size)
+        after = decode_token(request.page_token, str)
+        transfers = self._parts.transfers.latest_first()
+        if after is not None:
+            ids = [transfer.transfer_id for transfer in transfers]
+            transfers = transfers[ids.index(str(after[0])) + 1 :] if after[0] in ids else []
+        shown, rest = transfers[:size], transfers[size:]
+        now = self._parts.clock()
+        return pb2.ListTransfersResponse(
+            transfers=[transfer_message(transfer, now) for transfer in shown],
+            next_page_token=encode_token(shown[-1].transfer_id) if rest else "",
+        )
+
+    async def GetTransfer(self, request: pb2.GetTransferRequest, context: Context) -> pb2.GetTransferResponse:
+        transfer = self._parts.transfers.get(request.transfer_id)
+        return pb2.GetTransferResponse(transfer=transfer_message(transfer, self._parts.clock()))
+
+    async def CancelTransfer(self, request: pb2.CancelTransferRequest, context: Context) -> pb2.CancelTransferResponse:
+        transfer = await self._parts.transfers.cancel(request.transfer_id)
+        return pb2.CancelTransferResponse(transfer=transfer_message(transfer, self._parts.clock()))
+
+    async def Logout(self, request: pb2.PeerControlLogoutRequest, context: Context) -> pb2.PeerControlLogoutResponse:
+        return pb2.PeerControlLogoutResponse(confirmed=await self._parts.leave())

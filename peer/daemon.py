@@ -1,0 +1,292 @@
+"""The daemon: puts the parts of a peer together, runs them, and takes them down in order."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from core import errors
+from core.addresses import join_address, split_address
+from core.identity import Identity
+from core.rpc import Server, tune_allocator
+from peer.carrying import DirectCarrier
+from peer.channels import Channels
+from peer.contacts import Contact, Holder
+from peer.control_servicer import ControlServicer, Parts
+from peer.downloads import Downloads
+from peer.library import Library
+from peer.publishing import Publisher
+from peer.reachable import advertised
+from peer.relay_servicer import RelayServicer
+from peer.routes import Routes
+from peer.serving import Serving
+from peer.session import Introduction, Session
+from peer.settings import ServeSettings, control_socket, remember
+from peer.storing import Storing
+from peer.transfer import Downloader
+from peer.transfers import Transfers
+from peer.uploads import Uploads
+from relevo.v1 import central_directory_pb2 as pb2
+from relevo.v1.content_pb2 import Neighbours
+from relevo.v1.peer_control_pb2_grpc import add_PeerControlServicer_to_server
+from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
+
+log = logging.getLogger("relevo.peer")
+
+RELAY = "relevo.v1.PeerRelay"
+CONTROL = "relevo.v1.PeerControl"
+# How long `serve` waits for central before it says that it is ready without it, in seconds.
+PATIENCE = 5.0
+DRAIN = 2.0
+
+
+class Peer:
+    """A running peer.
+
+    Attributes:
+        contact: how it introduces itself at this moment.
+        stopped: done when the peer has to stop; raises why, or returns None after a logout.
+    """
+
+    def __init__(self, settings: ServeSettings, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+        self.settings = settings
+        self.identity = Identity.load_or_create(settings.home / "key.pem")
+        self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.server = Server()
+        self.control = Server()
+        self.channels = Channels()
+        self.library = Library(settings.shared, settings.home, clock)
+        self.routes = Routes(self.channels, settings.centrals[0], settings.friends, clock)
+        self.session = Session(
+            self.identity,
+            self.channels,
+            settings.centrals,
+            Introduction(settings.name, self._addresses, self._free_bytes),
+            wall,
+        )
+        self.serving = Serving(self.library)
+        self.transfers = Transfers(wall)
+        self.publisher = Publisher(self.library, self.session, self.channels)
+        self.downloader = Downloader(
+            self._find_holders, self.channels, self.library.find_local, self.identity.peer_id, clock
+        )
+        self.storing = Storing(
+            library=self.library,
+            downloader=self.downloader,
+            publisher=self.publisher,
+            transfers=self.transfers,
+            quota=settings.store_quota,
+            home=settings.home,
+        )
+        self.downloads = Downloads(self.downloader, self.library, self.transfers)
+        self.uploads = Uploads(
+            identity=self.identity,
+            library=self.library,
+            publisher=self.publisher,
+            session=self.session,
+            routes=self.routes,
+            transfers=self.transfers,
+        )
+        self._clock = clock
+        self._host = ""
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def contact(self) -> Contact:
+        """Returns this peer as it introduces itself."""
+        return Contact(self.identity.peer_id, self.settings.name, self._addresses(self.session.central))
+
+    async def start(self) -> None:
+        """Binds, serves, and begins to log in, scan and publish.
+
+        Raises:
+            NotPossible: an address cannot be bound.
+        """
+        self._hear_central()
+        add_PeerRelayServicer_to_server(RelayServicer(self.serving, DirectCarrier(self.routes)), self.server.server)
+        add_PeerControlServicer_to_server(ControlServicer(self._parts()), self.control.server)
+        self._host = _listen(self.server, self.settings.listen)
+        socket = control_socket(self.settings.home)
+        socket.unlink(missing_ok=True)
+        self.control.listen(f"unix:{socket}")
+        await self.library.start()
+        await self.server.start(RELAY)
+        await self.control.start(CONTROL)
+        self._run(self.session.run(), self.publisher.run())
+
+    async def stop(self) -> None:
+        """Logs out when that has not been done, and takes everything down; nothing is lost on disk."""
+        await self.leave()
+        await asyncio.gather(self.server.not_serving(), self.control.not_serving())
+        await self.transfers.close()
+        await asyncio.gather(self.server.stop(DRAIN), self.control.stop(DRAIN))
+        await self.library.close()
+        await self.channels.close()
+        control_socket(self.settings.home).unlink(missing_ok=True)
+
+    async def leave(self) -> bool:
+        """Logs out and lets the daemon stop; returns whether central confirmed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        confirmed = await self.session.log_out()
+        self.stop_soon()
+        return confirmed
+
+    def stop_soon(self) -> None:
+        """Lets the daemon stop, as a signal does."""
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+    def _hear_central(self) -> None:
+        def logged_in(central: str, version: int) -> None:
+            self.routes.central = central
+            self.publisher.logged_in(version)
+
+        def neighbours(found: Neighbours) -> None:
+            self.routes.neighbours = found
+
+        listeners = self.session.listeners
+        listeners.logged_in = logged_in
+        listeners.neighbours = neighbours
+        listeners.directives = self.storing.obey
+        listeners.catalogue_version = self.publisher.central_has
+
+    def _run(self, *works: Any) -> None:
+        def ended(task: asyncio.Task[Any]) -> None:
+            if task.cancelled() or self.stopped.done():
+                return
+            error = task.exception() or errors.Defect("a part of the daemon ended by itself")
+            self.stopped.set_exception(error)
+
+        for work in works:
+            task = asyncio.create_task(work)
+            task.add_done_callback(ended)
+            self._tasks.append(task)
+
+    def _addresses(self, central: str) -> tuple[str, ...]:
+        return advertised(self._host, self.server.port, [central], self.settings.advertise)
+
+    def _free_bytes(self) -> int:
+        return self.storing.free_bytes()
+
+    async def _find_holders(self, content_id: bytes) -> list[Holder]:
+        """Returns every holder that the network knows; none is an empty list."""
+        holders: list[Holder] = []
+        token = ""
+        while True:
+            request = pb2.LocateFileRequest(content_id=content_id, page_size=1000, page_token=token)
+            try:
+                response, _ = await self.routes.locate_file(request)
+            except errors.NotFound:
+                return holders
+            holders.extend(Holder.from_message(holder) for holder in response.holders)
+            token = response.next_page_token
+            if not token:
+                return holders
+
+    def _parts(self) -> Parts:
+        return Parts(
+            contact=self.contact,
+            home=self.settings.home,
+            library=self.library,
+            session=self.session,
+            routes=self.routes,
+            transfers=self.transfers,
+            downloads=self.downloads,
+            uploads=self.uploads,
+            storing=self.storing,
+            serving=self.serving,
+            clock=self._clock,
+            leave=self.leave,
+            version=metadata.version("relevo"),
+        )
+
+
+def _listen(server: Server, address: str) -> str:
+    """Binds `address` and returns the host that it is bound to; `[::]` falls back to IPv4 where IPv6 is missing."""
+    host, port = split_address(address, "listen")
+    try:
+        server.listen(address)
+    except errors.NotPossible:
+        if host != "::":
+            raise
+        host = "0.0.0.0"
+        server.listen(join_address(host, port))
+    return host
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Any:
+    """Holds the home for this daemon alone.
+
+    Raises:
+        NotPossible: another daemon has it.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.chmod(0o700)
+    handle = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise errors.NotPossible(
+                f"another daemon runs with the home {home}; stop it with `relevo --home {home} logout`, "
+                "or choose another home with --home"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.asynccontextmanager
+async def running_peer(
+    settings: ServeSettings, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+) -> AsyncIterator[Peer]:
+    """Runs a peer in this event loop while the context is open."""
+    with _locked(settings.home):
+        peer = Peer(settings, clock, wall)
+        try:
+            await peer.start()
+            yield peer
+        finally:
+            await peer.stop()
+
+
+async def _serve(settings: ServeSettings) -> None:
+    loop = asyncio.get_running_loop()
+    async with running_peer(settings) as peer:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, peer.stop_soon)
+        live = asyncio.ensure_future(peer.session.wait_live())
+        waiting: list[asyncio.Future[Any]] = [live, peer.stopped]
+        await asyncio.wait(waiting, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        live.cancel()
+        remember(settings)
+        if not peer.session.live:
+            log.warning("central does not answer yet (%s); serving all the same", peer.session.problem)
+        click.echo(f"peer {settings.name} ready on {peer.contact().addresses[0]}")
+        await peer.stopped
+
+
+def run(settings: ServeSettings) -> None:
+    """Runs the daemon until it is told to stop.
+
+    Raises:
+        RelevoError: it cannot start, or has to stop: another daemon has the home, the same home logged in elsewhere.
+    """
+    tune_allocator()
+    try:
+        import uvloop  # noqa: PLC0415 - not on every system
+    except ImportError:
+        asyncio.run(_serve(settings))
+    else:
+        uvloop.run(_serve(settings))

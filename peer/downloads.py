@@ -1,0 +1,69 @@
+"""Downloads that this machine's user asks for: into a directory of theirs, and into the library."""
+
+import os
+from pathlib import Path
+
+from core import errors
+from core.content import DIGEST_BYTES, Layout
+from core.names import check_path, last_part
+from core.times import from_timestamp
+from peer.library import Library
+from peer.transfer import Downloader, FetchRequest
+from peer.transfers import Kind, State, Transfer, Transfers
+from relevo.v1.content_pb2 import FileEntry
+
+
+class Downloads:
+    """Starts downloads; one that is under way to the same place already is joined."""
+
+    def __init__(self, downloader: Downloader, library: Library, transfers: Transfers) -> None:
+        self._downloader = downloader
+        self._library = library
+        self._transfers = transfers
+
+    def start(self, file: FileEntry, directory: str) -> Transfer:
+        """Starts to fetch `file` into `directory`, an absolute path, under the last part of its own.
+
+        Raises:
+            InvalidInput: path, content id, size or directory break a rule.
+            NotPossible: the directory is not there or cannot be written to.
+        """
+        request = _checked(file, directory)
+        target = str(request.directory / request.name)
+        for running in self._transfers.running():
+            if (running.kind, running.content_id, running.target) == (Kind.DOWNLOAD, request.content_id, target):
+                return running
+
+        async def work(transfer: Transfer) -> None:
+            transfer.state = State.RUNNING
+            fetched = await self._downloader.fetch(request, transfer.progress)
+            await self._library.add_fetched(fetched.location, file.path, fetched.manifest)
+
+        return self._transfers.start(
+            Kind.DOWNLOAD, work, path=file.path, target=target, size=request.size, content_id=request.content_id
+        )
+
+
+def _checked(file: FileEntry, directory: str) -> FetchRequest:
+    check_path(file.path, "file.path")
+    if len(file.content_id) != DIGEST_BYTES:
+        raise errors.InvalidInput("file.content_id", f"a content id has {DIGEST_BYTES} bytes")
+    try:
+        size = Layout(file.size_bytes).size
+    except ValueError as error:
+        raise errors.InvalidInput("file.size_bytes", str(error)) from error
+    where = Path(directory)
+    if not where.is_absolute() or "\0" in directory:
+        raise errors.InvalidInput("directory", "the directory is an absolute path")
+    if not where.is_dir():
+        raise errors.NotPossible(f"{where} is not a directory; make it first, or choose another with --to")
+    if not os.access(where, os.W_OK | os.X_OK):
+        raise errors.NotPossible(f"{where} cannot be written to by the daemon's user; choose another with --to")
+    return FetchRequest(
+        content_id=file.content_id,
+        size=size,
+        directory=where,
+        name=last_part(file.path),
+        modify_time=from_timestamp(file.modify_time) if file.HasField("modify_time") else None,
+        executable=file.executable,
+    )

@@ -1,0 +1,168 @@
+"""The way of directory calls: the primary neighbour, the backup, central, and friends when none of these answers.
+
+Nobody waits for a neighbour: when one has not answered within `PATIENCE`, the next way is tried beside it, and the
+first answer counts. That is safe, since look-ups change nothing and mutations carry a request id.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from core import errors
+from core.status import from_rpc_error
+from peer.channels import Channels
+from peer.contacts import Contact
+from relevo.v1 import central_directory_pb2 as pb2
+from relevo.v1 import peer_relay_pb2 as relay_pb2
+from relevo.v1.content_pb2 import Neighbours
+from relevo.v1.peer_control_pb2 import RouteKind
+
+if TYPE_CHECKING:
+    from relevo.v1.central_directory_pb2_grpc import CentralDirectoryAsyncStub
+
+T = TypeVar("T")
+PATIENCE = 0.5
+TIMEOUT = 5.0
+# A way that failed is tried last for this long.
+REST = 10.0
+# What a neighbour passes on as central's own word; anything else is the way's failure.
+_ANSWERS = (
+    errors.InvalidInput,
+    errors.NotFound,
+    errors.Unauthenticated,
+    errors.Refused,
+    errors.AlreadyExists,
+    errors.VersionConflict,
+)
+_UNREACHABLE = "neither a neighbour nor central answers; check the network, or that central runs, and try again"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to central: through a peer, or directly when `contact` is None."""
+
+    kind: RouteKind
+    address: str
+    contact: Contact | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The way that an answer came, and how long it took in seconds."""
+
+    way: Way
+    seconds: float
+
+
+class Routes:
+    """Carries directory calls by the first way that answers.
+
+    Attributes:
+        neighbours: primary and backup, as the session last heard of them.
+        central: `host:port` of the central in use.
+        last: the way that the last answer came, or None.
+    """
+
+    def __init__(self, channels: Channels, central: str, friends: tuple[str, ...], clock: Callable[[], float]) -> None:
+        self.neighbours = Neighbours()
+        self.central = central
+        self.last: Taken | None = None
+        self._channels = channels
+        self._friends = friends
+        self._clock = clock
+        self._resting: dict[str, float] = {}
+
+    async def list_files(self, request: pb2.ListFilesRequest) -> tuple[pb2.ListFilesResponse, Taken]:
+        """Answers CentralDirectory.ListFiles. Raises its errors, or Unreachable when nobody answers."""
+        return await self._call("ListFiles", request)
+
+    async def locate_file(self, request: pb2.LocateFileRequest) -> tuple[pb2.LocateFileResponse, Taken]:
+        """Answers CentralDirectory.LocateFile. Raises its errors, or Unreachable when nobody answers."""
+        return await self._call("LocateFile", request)
+
+    async def place_file(self, request: pb2.PlaceFileRequest) -> tuple[pb2.PlaceFileResponse, Taken]:
+        """Answers CentralDirectory.PlaceFile. Raises its errors, or Unreachable when nobody answers."""
+        return await self._call("PlaceFile", request)
+
+    async def get_neighbours(self, request: pb2.GetNeighboursRequest) -> tuple[pb2.GetNeighboursResponse, Taken]:
+        """Answers CentralDirectory.GetNeighbours. Raises its errors, or Unreachable when nobody answers."""
+        return await self._call("GetNeighbours", request)
+
+    async def at_central(self, call: Callable[["CentralDirectoryAsyncStub"], Awaitable[T]]) -> T:
+        """Calls central directly: for what no neighbour carries, and for what is carried for others."""
+        try:
+            return await call(self._channels.central(self.central))
+        except grpc.RpcError as error:
+            found = from_rpc_error(error)
+            if isinstance(found, errors.Unreachable):
+                found = errors.Unreachable(
+                    f"central at {self.central} does not answer; check that it runs and that the network reaches it"
+                )
+            raise found from error
+
+    def ways(self, now: float) -> list[Way]:
+        """Returns the ways in the order in which to try them; those that failed lately come last."""
+        self._resting = {address: until for address, until in self._resting.items() if until > now}
+        return sorted(self._all_ways(), key=lambda way: way.address in self._resting)
+
+    def _all_ways(self) -> Iterator[Way]:
+        roles = (("primary", RouteKind.ROUTE_KIND_PRIMARY), ("backup", RouteKind.ROUTE_KIND_BACKUP))
+        for field, kind in roles:
+            if self.neighbours.HasField(field):
+                contact = Contact.from_info(getattr(self.neighbours, field))
+                yield from (Way(kind, address, contact) for address in contact.addresses)
+        yield Way(RouteKind.ROUTE_KIND_CENTRAL, self.central)
+        yield from (Way(RouteKind.ROUTE_KIND_FRIEND, friend) for friend in self._friends)
+
+    async def _call(self, rpc: str, request: Message) -> tuple[Any, Taken]:
+        began = self._clock()
+        attempts = [partial(self._attempt, way, rpc, request) for way in self.ways(began)]
+        answer, way = await first_answer(attempts, PATIENCE)
+        self._resting.pop(way.address, None)
+        self.last = Taken(way, self._clock() - began)
+        return answer, self.last
+
+    async def _attempt(self, way: Way, rpc: str, request: Message) -> tuple[Any, Way]:
+        try:
+            if way.kind == RouteKind.ROUTE_KIND_CENTRAL:
+                return await getattr(self._channels.central(way.address), rpc)(request, timeout=TIMEOUT), way
+            envelope = getattr(relay_pb2, f"PeerRelay{rpc}Request")(request=request)
+            carried = await getattr(self._channels.peer(way.address), rpc)(envelope, timeout=TIMEOUT)
+            return carried.response, way
+        except grpc.RpcError as error:
+            found = from_rpc_error(error)
+            if not isinstance(found, _ANSWERS):
+                self._resting[way.address] = self._clock() + REST
+            raise found from error
+
+
+async def first_answer(attempts: Sequence[Callable[[], Awaitable[T]]], patience: float) -> T:
+    """Returns the first answer: starts the next attempt when one fails or stays silent for `patience` seconds.
+
+    Raises:
+        RelevoError: the first that is an answer of central's.
+        Unreachable: every attempt failed otherwise.
+    """
+    waiting = list(attempts)
+    running: set[asyncio.Future[T]] = set()
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.ensure_future(waiting.pop(0)()))
+            timeout = patience if waiting else None
+            done, running = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            for attempt, error in [(attempt, attempt.exception()) for attempt in done]:
+                if error is None:
+                    return attempt.result()
+                if isinstance(error, _ANSWERS) or not isinstance(error, errors.RelevoError):
+                    raise error
+    finally:
+        for attempt in running:
+            attempt.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    raise errors.Unreachable(_UNREACHABLE)

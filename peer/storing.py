@@ -1,0 +1,112 @@
+"""Storing copies for others: carries out central's store directives within a quota."""
+
+import asyncio
+import logging
+import shutil
+from pathlib import Path
+
+from core import errors
+from peer.library import Library
+from peer.publishing import Publisher
+from peer.transfer import Downloader, FetchRequest
+from peer.transfers import Kind, State, Transfer, Transfers
+from relevo.v1 import central_directory_pb2 as pb2
+
+log = logging.getLogger("relevo.storing")
+
+# Copies that are fetched at the same time.
+AT_ONCE = 4
+
+
+class Storing:
+    """Fetches what central asks for, confirms what is on disk, and declines what does not fit.
+
+    Args:
+        quota: most bytes to keep for others.
+        home: where the copies stand; its file system's free space is a limit too.
+    """
+
+    def __init__(
+        self,
+        *,
+        library: Library,
+        downloader: Downloader,
+        publisher: Publisher,
+        transfers: Transfers,
+        quota: int,
+        home: Path,
+    ) -> None:
+        self.quota = quota
+        self._library = library
+        self._downloader = downloader
+        self._publisher = publisher
+        self._transfers = transfers
+        self._home = home
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._under_way: dict[bytes, tuple[int, set[str]]] = {}
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that are kept for others or promised to be."""
+        stored: int = sum(self._library.stored.values())
+        return stored + self._promised_bytes
+
+    def free_bytes(self) -> int:
+        """Returns how many bytes this peer still offers."""
+        try:
+            on_disk = shutil.disk_usage(self._home).free
+        except OSError:
+            return 0
+        return max(0, min(self.quota - self.used_bytes, on_disk - self._promised_bytes))
+
+    @property
+    def _promised_bytes(self) -> int:
+        return sum(size for size, _ in self._under_way.values())
+
+    def obey(self, directives: list[pb2.Directive]) -> None:
+        """Takes directives, which central repeats until they are confirmed or declined."""
+        for directive in directives:
+            if directive.WhichOneof("action") == "store":
+                self._store(directive.store)
+
+    def _store(self, store: pb2.StoreDirective) -> None:
+        content_id, size = store.content_id, store.size_bytes
+        if content_id in self._library.stored:
+            self._publisher.confirm(content_id)
+        elif content_id in self._under_way:
+            self._under_way[content_id][1].add(store.placement_id)
+        elif size > self.free_bytes():
+            self._publisher.decline(store.placement_id, "no room within the quota")
+        else:
+            self._under_way[content_id] = (size, {store.placement_id})
+            self._transfers.start(
+                Kind.STORE,
+                lambda transfer: self._fetch(transfer, size),
+                size=size,
+                content_id=content_id,
+                placement_id=store.placement_id,
+            )
+
+    async def _fetch(self, transfer: Transfer, size: int) -> None:
+        content_id = transfer.content_id
+        place = self._library.store_path(content_id)
+        request = FetchRequest(
+            content_id=content_id,
+            size=size,
+            directory=place.parent,
+            name=place.name,
+            modify_time=None,
+            executable=False,
+        )
+        try:
+            async with self._slots:
+                transfer.state = State.RUNNING
+                await asyncio.to_thread(place.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+                fetched = await self._downloader.fetch(request, transfer.progress)
+                await self._library.add_stored(fetched.manifest)
+        except errors.RelevoError as error:
+            for placement_id in self._under_way[content_id][1]:
+                self._publisher.decline(placement_id, str(error))
+            raise
+        finally:
+            del self._under_way[content_id]

@@ -1,0 +1,59 @@
+"""Uploads: a file joins the shared directory, the catalogue hears of it, central places copies."""
+
+from pathlib import Path
+
+from core.identity import Identity
+from core.signing import sign_request
+from peer.library import Library
+from peer.publishing import Publisher
+from peer.routes import Routes
+from peer.session import Session
+from peer.transfers import Kind, State, Transfer, Transfers
+from relevo.v1 import central_directory_pb2 as pb2
+
+PLACE_METHOD = "/relevo.v1.CentralDirectory/PlaceFile"
+# How long central may take to acknowledge the new entry, in seconds; batches before it may be large.
+PUBLISH_TIMEOUT = 120.0
+
+
+class Uploads:
+    """Shares files and has them copied."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        library: Library,
+        publisher: Publisher,
+        session: Session,
+        routes: Routes,
+        transfers: Transfers,
+    ) -> None:
+        self._identity = identity
+        self._library = library
+        self._publisher = publisher
+        self._session = session
+        self._routes = routes
+        self._transfers = transfers
+
+    def start(self, source: Path, replicas: int) -> Transfer:
+        """Starts to share `source`, an absolute path, and to place `replicas` copies (0: none)."""
+
+        async def work(transfer: Transfer) -> None:
+            await self._upload(source, replicas, transfer)
+
+        return self._transfers.start(Kind.UPLOAD, work, path=source.name, target=str(self._library.shared))
+
+    async def _upload(self, source: Path, replicas: int, transfer: Transfer) -> None:
+        transfer.state = State.RUNNING
+        file = await self._library.share(source)
+        transfer.path, transfer.content_id = file.path, file.content_id
+        transfer.progress.size = transfer.progress.done_bytes = file.size
+        transfer.target = str(self._library.shared / file.path)
+        if not replicas:
+            return
+        await self._publisher.published(file.path, file.content_id, PUBLISH_TIMEOUT)
+        details = pb2.PlaceFileDetails(content_id=file.content_id, path=file.path, replicas=replicas)
+        signed = sign_request(self._identity, PLACE_METHOD, details.SerializeToString(), self._session.now)
+        response, _ = await self._routes.place_file(pb2.PlaceFileRequest(signed=signed))
+        transfer.placement_id = response.placement.placement_id

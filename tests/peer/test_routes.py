@@ -1,0 +1,211 @@
+"""The way of directory calls: neighbours first, nobody waits for one that is silent."""
+
+import asyncio
+
+import pytest
+
+from core import errors
+from core.rpc import Server
+from peer.carrying import DirectCarrier, Joined
+from peer.channels import Channels
+from peer.relay_servicer import RelayServicer
+from peer.routes import REST, Routes, first_answer
+from peer.serving import Serving
+from relevo.v1 import central_directory_pb2 as pb2
+from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
+from relevo.v1.content_pb2 import Neighbours, PeerInfo
+from relevo.v1.peer_control_pb2 import RouteKind
+from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
+
+
+class Central(CentralDirectoryServicer):
+    """Answers as told and counts what it is asked."""
+
+    def __init__(self):
+        self.calls = 0
+        self.called = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error = None
+
+    async def ListFiles(self, request, context):
+        self.calls += 1
+        self.called.set()
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+        return pb2.ListFilesResponse(next_page_token=request.query)
+
+    async def LocateFile(self, request, context):
+        raise errors.NotFound("no live peer holds it")
+
+
+class Nothing:
+    """A library without any content."""
+
+    async def manifest(self, content_id):
+        raise errors.NotFound("not here")
+
+    async def read_block(self, content_id, index):
+        raise errors.NotFound("not here")
+
+
+class Network:
+    """A central, relays that carry to it, and one peer's routes."""
+
+    def __init__(self):
+        self.central = Central()
+        self.servers = []
+        self.channels = Channels()
+        self.now = 100.0
+
+    async def start(self):
+        server = Server()
+        add_CentralDirectoryServicer_to_server(self.central, server.server)
+        self.address = f"127.0.0.1:{server.listen('127.0.0.1:0')}"
+        await server.start()
+        self.servers.append(server)
+        self.routes = Routes(self.channels, self.address, (), lambda: self.now)
+
+    async def relay(self, name):
+        server = Server()
+        carrier = DirectCarrier(Routes(self.channels, self.address, (), lambda: self.now))
+        add_PeerRelayServicer_to_server(RelayServicer(Serving(Nothing()), carrier), server.server)
+        port = server.listen("127.0.0.1:0")
+        await server.start()
+        self.servers.append(server)
+        return PeerInfo(peer_id=name, name=name, addresses=[f"127.0.0.1:{port}"])
+
+
+@pytest.fixture
+async def network():
+    network = Network()
+    await network.start()
+    yield network
+    network.central.gate.set()
+    await network.channels.close()
+    for server in network.servers:
+        await server.stop(0)
+
+
+async def test_a_peer_without_neighbours_asks_central_directly(network):
+    answer, taken = await network.routes.list_files(pb2.ListFilesRequest(query="x"))
+    assert answer.next_page_token == "x"
+    assert taken.way.kind == RouteKind.ROUTE_KIND_CENTRAL
+    assert network.routes.last is taken
+
+
+async def test_the_primary_carries_before_anybody_else(network):
+    network.routes.neighbours = Neighbours(primary=await network.relay("ana"), backup=await network.relay("ben"))
+    _, taken = await network.routes.list_files(pb2.ListFilesRequest())
+    assert (taken.way.kind, taken.way.contact.name) == (RouteKind.ROUTE_KIND_PRIMARY, "ana")
+
+
+async def test_the_backup_takes_over_from_a_dead_primary_and_the_primary_rests(network):
+    dead = PeerInfo(peer_id="dead", name="dead", addresses=["127.0.0.1:1"])
+    network.routes.neighbours = Neighbours(primary=dead, backup=await network.relay("ben"))
+    _, taken = await network.routes.list_files(pb2.ListFilesRequest())
+    assert taken.way.kind == RouteKind.ROUTE_KIND_BACKUP
+    assert [way.kind for way in network.routes.ways(network.now)][-1] == RouteKind.ROUTE_KIND_PRIMARY
+    assert network.routes.ways(network.now + REST + 1)[0].kind == RouteKind.ROUTE_KIND_PRIMARY
+
+
+async def test_central_answers_when_both_neighbours_are_dead(network):
+    dead = PeerInfo(peer_id="dead", name="dead", addresses=["127.0.0.1:1"])
+    network.routes.neighbours = Neighbours(primary=dead, backup=dead)
+    _, taken = await network.routes.list_files(pb2.ListFilesRequest())
+    assert taken.way.kind == RouteKind.ROUTE_KIND_CENTRAL
+
+
+async def test_nobody_waits_for_a_silent_neighbour(network):
+    silenced = []
+
+    async def swallow(reader, writer):
+        silenced.append(writer)
+
+    silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    frozen = PeerInfo(peer_id="frozen", name="frozen", addresses=[f"127.0.0.1:{port}"])
+    network.routes.neighbours = Neighbours(primary=frozen)
+    async with asyncio.timeout(3):
+        _, taken = await network.routes.list_files(pb2.ListFilesRequest())
+    assert taken.way.kind == RouteKind.ROUTE_KIND_CENTRAL
+    silent.close()
+    for writer in silenced:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_an_error_of_centrals_is_an_answer_and_is_not_asked_again_elsewhere(network):
+    network.routes.neighbours = Neighbours(primary=await network.relay("ana"))
+    network.central.error = errors.InvalidInput("query", "too long")
+    with pytest.raises(errors.InvalidInput) as caught:
+        await network.routes.list_files(pb2.ListFilesRequest())
+    assert caught.value.field == "query"
+    assert network.central.calls == 1
+
+
+async def test_with_nobody_left_the_error_says_what_to_do(network):
+    routes = Routes(network.channels, "127.0.0.1:1", ("127.0.0.1:2",), lambda: 0.0)
+    with pytest.raises(errors.Unreachable, match="try again"):
+        await routes.list_files(pb2.ListFilesRequest())
+
+
+async def test_a_friend_carries_when_central_cannot_be_reached_from_here(network):
+    friend = await network.relay("friend")
+    routes = Routes(network.channels, "127.0.0.1:1", tuple(friend.addresses), lambda: 0.0)
+    _, taken = await routes.list_files(pb2.ListFilesRequest())
+    assert taken.way.kind == RouteKind.ROUTE_KIND_FRIEND
+
+
+async def test_a_relay_joins_identical_lookups_in_flight(network):
+    relay = await network.relay("ana")
+    network.routes.neighbours = Neighbours(primary=relay)
+    network.central.gate.clear()
+    same = [asyncio.create_task(network.routes.list_files(pb2.ListFilesRequest(query="q"))) for _ in range(5)]
+    await network.central.called.wait()
+    # Everybody's call has to be at the relay: a later one on the same connection has been answered.
+    with pytest.raises(errors.NotFound):
+        await network.routes.locate_file(pb2.LocateFileRequest())
+    network.central.gate.set()
+    answers = await asyncio.gather(*same)
+    assert {answer.next_page_token for answer, _ in answers} == {"q"}
+    assert network.central.calls == 1
+
+
+async def test_joined_work_survives_one_waiter_and_ends_with_the_last():
+    joined, started, ended = Joined(), asyncio.Event(), asyncio.Event()
+
+    async def work():
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    waiters = [asyncio.create_task(joined.run("key", work)) for _ in range(2)]
+    await started.wait()
+    waiters[0].cancel()
+    await asyncio.gather(waiters[0], return_exceptions=True)
+    assert not ended.is_set()
+    waiters[1].cancel()
+    await asyncio.gather(waiters[1], return_exceptions=True)
+    async with asyncio.timeout(1):
+        await ended.wait()
+
+
+async def test_the_first_answer_counts_and_the_others_are_cancelled():
+    cancelled = asyncio.Event()
+
+    async def silent():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def quick():
+        return "answer"
+
+    assert await first_answer([silent, quick], patience=0.01) == "answer"
+    assert cancelled.is_set()
