@@ -1,0 +1,290 @@
+"""PeerRelay over a real channel, every RPC good and bad, and the chooser of blocks alone."""
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import errors
+from core.manifest import checked_root, manifest_of
+from core.rpc import Server
+from core.status import from_rpc_error
+from peer.channels import Channels
+from peer.chooser import BlockChooser
+from peer.relay_servicer import RelayServicer
+from peer.serving import MOST_BITMAP, Serving
+from relevo.v1 import central_directory_pb2 as central_pb2
+from relevo.v1 import peer_relay_pb2 as pb2
+from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
+
+BLOCK = 64 * 1024
+DATA = random.Random(3).randbytes(10 * BLOCK + 5)
+MANIFEST = manifest_of(DATA)
+ID = MANIFEST.content_id
+EMPTY_ID = manifest_of(b"").content_id
+LAST = 10
+
+
+class Shelf:
+    """Two contents; reading can be held up, or fail."""
+
+    def __init__(self):
+        self.contents = {ID: DATA, EMPTY_ID: b""}
+        self.gate = None
+        self.reading = asyncio.Event()
+        self.failure = None
+
+    async def manifest(self, content_id):
+        if content_id not in self.contents:
+            raise errors.NotFound("this peer does not hold that content")
+        return manifest_of(self.contents[content_id])
+
+    async def read_block(self, content_id, index):
+        layout = (await self.manifest(content_id)).layout
+        length, offset = layout.block_length(index), layout.block_offset(index)
+        self.reading.set()
+        if self.gate:
+            await self.gate.wait()
+        if self.failure:
+            raise self.failure
+        return self.contents[content_id][offset : offset + length]
+
+
+class Echo:
+    """A carrier that answers with what identifies the question, or an error."""
+
+    def __init__(self):
+        self.failure = None
+        self.asked = []
+
+    def _note(self, request, answer):
+        self.asked.append(request)
+        if self.failure:
+            raise self.failure
+        return answer
+
+    async def list_files(self, request):
+        return self._note(request, central_pb2.ListFilesResponse(next_page_token="list"))
+
+    async def locate_file(self, request):
+        return self._note(request, central_pb2.LocateFileResponse(next_page_token="locate"))
+
+    async def place_file(self, request):
+        return self._note(request, central_pb2.PlaceFileResponse())
+
+    async def get_neighbours(self, request):
+        return self._note(request, central_pb2.GetNeighboursResponse())
+
+
+class Relay:
+    """A server, its parts and a stub."""
+
+    def __init__(self):
+        self.shelf, self.carrier = Shelf(), Echo()
+        self.serving = Serving(self.shelf, slots=3, retry_after=0.5)
+        self.server, self.channels = Server(), Channels()
+
+    async def start(self):
+        add_PeerRelayServicer_to_server(RelayServicer(self.serving, self.carrier), self.server.server)
+        port = self.server.listen("127.0.0.1:0")
+        await self.server.start()
+        self.stub = self.channels.peer(f"127.0.0.1:{port}")
+
+    async def block(self, **fields):
+        return await self.stub.GetBlock(pb2.GetBlockRequest(**{"content_id": ID} | fields), timeout=5)
+
+    async def page(self, **fields):
+        return await self.stub.GetManifest(pb2.GetManifestRequest(**{"content_id": ID} | fields), timeout=5)
+
+    async def refused(self, call):
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - grpc's own class, mapped in the next line
+            await call
+        return from_rpc_error(caught.value)
+
+
+@pytest.fixture
+async def relay():
+    relay = Relay()
+    await relay.start()
+    yield relay
+    await relay.channels.close()
+    await relay.server.stop(0)
+
+
+def lacking(*indexes, first=0):
+    bits = sum(1 << (index - first) for index in indexes)
+    return pb2.BlockSet(first=first, bitmap=bits.to_bytes((bits.bit_length() + 7) // 8, "little"))
+
+
+async def test_a_manifest_proves_itself(relay):
+    answer = await relay.page()
+    root = checked_root(ID, answer.size_bytes, answer.block_size_bytes, answer.page_digests)
+    root.check_page(0, answer.block_digests)
+    assert answer.block_digests == MANIFEST.block_digests
+
+
+async def test_an_empty_content_has_an_empty_page(relay):
+    answer = await relay.page(content_id=EMPTY_ID)
+    assert (answer.size_bytes, answer.page_digests, answer.block_digests) == (0, b"", b"")
+    assert checked_root(EMPTY_ID, 0, answer.block_size_bytes, b"")
+
+
+@pytest.mark.parametrize("index", [0, 4, LAST])
+async def test_a_wanted_block_is_given(relay, index):
+    answer = await relay.block(index=index)
+    assert answer.index == index
+    assert MANIFEST.verifies(index, answer.data)
+    assert not answer.HasField("holdings")
+    assert relay.serving.sent_bytes == len(answer.data)
+
+
+async def test_who_says_what_it_knows_is_told_that_all_is_here(relay):
+    own = pb2.Holdings(epoch=7, from_count=0, gained=[1, 2])
+    answers = [await relay.block(index=0, known=pb2.HoldingsCursor(), own=own) for _ in range(2)]
+    assert all(answer.holdings.complete for answer in answers)
+    assert answers[0].holdings.epoch == answers[1].holdings.epoch != 0
+
+
+async def test_out_of_a_set_each_block_is_given_once_before_any_twice(relay):
+    everything = lacking(*range(LAST + 1))
+    given = [(await relay.block(lacking=everything)).index for _ in range(22)]
+    assert sorted(given[:11]) == sorted(given[11:]) == list(range(11))
+    assert (await relay.block(lacking=lacking(6, first=6))).index == 6
+    answer = await relay.block(lacking=lacking(9, 10, first=3))
+    assert answer.index in {9, 10}
+    assert MANIFEST.verifies(answer.index, answer.data)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "field"),
+    [
+        ({"index": LAST + 1}, errors.InvalidInput, "index"),
+        ({"index": 2**32 - 1}, errors.InvalidInput, "index"),
+        ({"index": 0, "content_id": EMPTY_ID}, errors.InvalidInput, "index"),
+        ({"index": 0, "content_id": b""}, errors.InvalidInput, "content_id"),
+        ({"index": 0, "content_id": ID + b"x"}, errors.InvalidInput, "content_id"),
+        ({"index": 0, "content_id": bytes(32)}, errors.NotFound, None),
+        ({}, errors.InvalidInput, "wanted"),
+        ({"lacking": pb2.BlockSet()}, errors.NotFound, None),
+        ({"lacking": pb2.BlockSet(bitmap=bytes(MOST_BITMAP))}, errors.NotFound, None),
+        ({"lacking": pb2.BlockSet(bitmap=bytes(MOST_BITMAP + 1))}, errors.InvalidInput, "lacking.bitmap"),
+        ({"lacking": pb2.BlockSet(bitmap=b"\xff" * MOST_BITMAP)}, errors.InvalidInput, "lacking"),
+        ({"lacking": pb2.BlockSet(first=2**32 - 1, bitmap=b"\x01")}, errors.InvalidInput, "lacking"),
+        ({"lacking": pb2.BlockSet(first=LAST, bitmap=b"\x02")}, errors.InvalidInput, "lacking"),
+        ({"lacking": pb2.BlockSet(first=0, bitmap=b"\xff\xff")}, errors.InvalidInput, "lacking"),
+        ({"lacking": lacking(0), "content_id": bytes(32)}, errors.NotFound, None),
+        ({"lacking": lacking(0), "content_id": b"short"}, errors.InvalidInput, "content_id"),
+        ({"lacking": lacking(0), "content_id": EMPTY_ID}, errors.InvalidInput, "lacking"),
+    ],
+)
+async def test_a_bad_request_for_a_block_is_refused_by_rule(relay, fields, kind, field):
+    error = await relay.refused(relay.block(**fields))
+    assert type(error) is kind
+    assert getattr(error, "field", None) == field
+    assert relay.serving.sent_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"page_index": 1}, errors.InvalidInput),
+        ({"page_index": 2**32 - 1}, errors.InvalidInput),
+        ({"page_index": 1, "content_id": EMPTY_ID}, errors.InvalidInput),
+        ({"content_id": b"short"}, errors.InvalidInput),
+        ({"content_id": bytes(32)}, errors.NotFound),
+    ],
+)
+async def test_a_bad_request_for_a_page_is_refused_by_rule(relay, fields, kind):
+    assert type(await relay.refused(relay.page(**fields))) is kind
+
+
+async def test_a_file_that_has_changed_is_data_loss(relay):
+    relay.shelf.failure = errors.Corrupt("the file has changed")
+    assert type(await relay.refused(relay.block(index=0))) is errors.Corrupt
+    assert type(await relay.refused(relay.block(lacking=lacking(1)))) is errors.Corrupt
+    relay.shelf.failure = None
+    assert (await relay.block(index=0)).index == 0, "failures give their slots back"
+
+
+async def test_beyond_its_slots_a_peer_says_when_to_come_back(relay):
+    relay.shelf.gate = asyncio.Event()
+    running = [asyncio.ensure_future(relay.block(index=index)) for index in range(3)]
+    while relay.serving._slots:
+        relay.shelf.reading.clear()
+        await relay.shelf.reading.wait()
+    error = await relay.refused(relay.block(index=3))
+    assert (type(error), error.retry_after) == (errors.Busy, 0.5)
+    assert (await relay.page()).size_bytes == len(DATA), "manifests need no slot"
+    relay.shelf.gate.set()
+    assert sorted([(await call).index for call in running]) == [0, 1, 2]
+    assert (await relay.block(index=3)).index == 3
+
+
+async def test_a_caller_that_goes_away_gives_its_slot_back(relay):
+    relay.shelf.gate = asyncio.Event()
+    running = asyncio.ensure_future(relay.block(index=0))
+    await relay.shelf.reading.wait()
+    running.cancel()
+    async with asyncio.timeout(5):
+        while relay.serving._slots != 3:  # noqa: ASYNC110 - the server hears of it when it does
+            await asyncio.sleep(0.001)
+
+
+CARRIED = [
+    ("ListFiles", pb2.PeerRelayListFilesRequest(request=central_pb2.ListFilesRequest(page_size=7))),
+    ("LocateFile", pb2.PeerRelayLocateFileRequest(request=central_pb2.LocateFileRequest(content_id=ID))),
+    ("PlaceFile", pb2.PeerRelayPlaceFileRequest(request=central_pb2.PlaceFileRequest())),
+    ("GetNeighbours", pb2.PeerRelayGetNeighboursRequest(request=central_pb2.GetNeighboursRequest())),
+]
+
+
+@pytest.mark.parametrize(("name", "request_"), CARRIED, ids=[name for name, _ in CARRIED])
+async def test_directory_calls_are_carried_there_and_back_with_their_errors(relay, name, request_):
+    call = getattr(relay.stub, name)
+    answer = await call(request_, timeout=5)
+    assert answer.HasField("response")
+    assert relay.carrier.asked == [request_.request]
+    for failure in (
+        errors.NotFound("no"),
+        errors.InvalidInput("f", "no"),
+        errors.Unreachable("no"),
+        errors.Refused("no"),
+    ):
+        relay.carrier.failure = failure
+        error = await relay.refused(call(request_, timeout=5))
+        assert type(error) is type(failure)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.sets(st.integers(0, 20), min_size=1), st.integers(0, 2)),
+        min_size=1,
+        max_size=150,
+    )
+)
+def test_of_what_is_lacking_the_chooser_gives_what_it_has_given_least(requests):
+    chooser = BlockChooser()
+    counts = {0: Counter(), 1: Counter()}
+    for content, wanted, _ in requests:
+        bits = sum(1 << index for index in wanted)
+        index = chooser.choose(bytes([content]), bits, 21)
+        assert index in wanted
+        given = counts[content]
+        if max(given.values(), default=0) < 30:
+            assert given[index] == min(given[other] for other in wanted)
+        given[index] += 1
+    assert chooser.choose(b"x", 0, 21) is None
+
+
+def test_the_choosers_memory_is_bounded_over_contents_and_gifts():
+    chooser = BlockChooser(most_bytes=100_000)
+    everything = (1 << 4096) - 1
+    for number in range(1000):
+        chooser.choose(number.to_bytes(2, "big"), everything, 4096)
+    for _ in range(5000):
+        chooser.choose(b"one", 1 << 4000, 4096)
+    assert 0 < chooser._bytes <= 100_000
+    assert len(chooser._rounds[b"one"]) <= 32
