@@ -97,7 +97,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One pair of path and content that live peers publish."""
+    """One pair of path and content that live peers publish, or store copies of for a placement."""
 
     path: str
     content_id: bytes
@@ -127,7 +127,13 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class PlacementRecord:
-    """A promise to keep `wanted` copies of a content beside its author's. `copies` hold live peers only."""
+    """A promise to keep `wanted` copies of a content beside its author's.
+
+    Attributes:
+        copies: live peers that were chosen, or that store the content unasked; never the author. By peer id. A copy is
+            confirmed when its peer has published it as `stored`.
+        declined: peers that turned the copy down since they were last chosen, by peer id.
+    """
 
     placement_id: str
     author: str
@@ -136,6 +142,7 @@ class PlacementRecord:
     size: int
     wanted: int
     copies: tuple[Copy, ...] = ()
+    declined: tuple[str, ...] = ()
 
 
 class Order(StrEnum):
@@ -223,15 +230,18 @@ class Store(Protocol):
         """Applies a batch: the peer's version becomes `base_version` + 1.
 
         Base version 0 first drops every entry and stored copy of the peer. `stored` confirms copies of placements, also
-        when central had not chosen the peer. `declined` placements lose this peer's copy. Replaces entries by path.
+        when central had not chosen the peer. `dropped` contents and `declined` placements lose this peer's copy; the
+        latter remember it. Replaces entries by path: where the author of a placement publishes other bytes at its path,
+        the placement ends.
 
         Raises:
+            SessionUnknown: the peer is not known (any more).
             VersionConflict: `base_version` is neither 0 nor the version held; metadata `version` tells that.
         """
         ...
 
     async def list_files(self, query: FileQuery) -> Page[FoundFile]:
-        """Returns a page of files that live peers publish.
+        """Returns a page of files that live peers publish, or store copies of for a placement.
 
         Raises:
             InvalidInput: `reference` or pattern cannot be searched for.
@@ -254,7 +264,7 @@ class Store(Protocol):
         """Records a placement with its chosen copies.
 
         A placement of the same author and content exists once: central passes its id again to change `wanted` and to
-        add copies. Copies that are recorded already keep their confirmation.
+        add copies. A copy's `confirmed` is not taken from here: what its peer has stored says that.
         """
         ...
 

@@ -1,0 +1,227 @@
+"""The catalogue in SQLite: what peers publish. Every function runs inside a transaction of its caller."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from central.sqlite_members import new_library
+from central.store import Batch, Entry, FoundHolder, Page
+from core.errors import NotFound, SessionUnknown, VersionConflict
+from core.names import folded, last_part
+
+COLLECT_ROWS = 1_000
+
+_FileRow = tuple[str, str, str, bytes, int, float]
+
+_ADD_FILE = """
+INSERT INTO files (path, folded, folded_name, content_id, size, age) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+"""
+_ADD_ENTRY = """
+INSERT INTO entries (library, path, file_id, modify_time, executable)
+SELECT ?, path, id, ?, ? FROM files WHERE path = ? AND content_id = ?
+ON CONFLICT (library, path) DO UPDATE
+SET file_id = excluded.file_id, modify_time = excluded.modify_time, executable = excluded.executable
+"""
+_UNUSED = """
+FROM files WHERE id IN (SELECT value FROM json_each(?))
+  AND NOT EXISTS (SELECT 1 FROM entries WHERE file_id = files.id)
+  AND NOT EXISTS (SELECT 1 FROM placements WHERE file_id = files.id)
+"""
+# New bytes at a path supersede the author's old ones, and with them the claim to have those stored.
+_SUPERSEDED = """
+SELECT number, file_id FROM placements
+WHERE author = ? AND file_id IN (SELECT id FROM files WHERE folded = ? AND path = ? AND content_id <> ?)
+"""
+_HOLDERS = """
+SELECT live.peer_id, name, addresses FROM (
+  SELECT library FROM files JOIN entries ON entries.file_id = files.id WHERE files.content_id = :content
+  UNION SELECT library FROM stored WHERE content_id = :content
+) JOIN live USING (library)
+"""
+_PUBLISHED = """
+SELECT files.path, content_id, size, modify_time, executable
+FROM files JOIN entries ON entries.file_id = files.id JOIN live USING (library)
+WHERE content_id = ? AND peer_id = ? ORDER BY files.path LIMIT 1
+"""
+
+
+def catalogue_version(db: sqlite3.Connection, peer_id: str) -> int:
+    """Returns the version of what is held of a peer's library; 0 for nothing."""
+    row = db.execute("SELECT catalogue_version FROM peers WHERE peer_id = ?", (peer_id,)).fetchone()
+    return 0 if row is None else row[0]
+
+
+def publish(db: sqlite3.Connection, peer_id: str, batch: Batch, now: float) -> None:
+    """Applies a batch to a peer's library.
+
+    Raises:
+        SessionUnknown: the peer is not known.
+        VersionConflict: the batch builds on another version.
+    """
+    row = db.execute("SELECT library, catalogue_version FROM peers WHERE peer_id = ?", (peer_id,)).fetchone()
+    if row is None:
+        raise SessionUnknown("central does not know this peer; log in anew")
+    library, version = row
+    if batch.base_version not in {0, version}:
+        raise VersionConflict(
+            f"built on version {batch.base_version}, but central holds {version}; publish everything anew",
+            {"version": str(version)},
+        )
+    if batch.base_version == 0:
+        library = _start_over(db, peer_id, library, now)
+    added = {entry.path: entry for entry in batch.added}
+    held = _held(db, library, [*added, *batch.removed])
+    removed = set(batch.removed) - added.keys()
+    db.executemany("DELETE FROM entries WHERE library = ? AND path = ?", [(library, path) for path in removed])
+    _add(db, library, added.values(), now)
+    _supersede(db, peer_id, added.values())
+    drop_unused(db, held.values())
+    grown = len(added.keys() - held.keys()) - len(removed & held.keys())
+    db.execute(
+        "UPDATE peers SET catalogue_version = ?, file_count = file_count + ? WHERE peer_id = ?",
+        (batch.base_version + 1, grown, peer_id),
+    )
+    _store(db, library, peer_id, batch)
+    _collect_older(db, peer_id, COLLECT_ROWS + 2 * len(added))
+
+
+def _start_over(db: sqlite3.Connection, peer_id: str, library: int, now: float) -> int:
+    """Gives the peer an empty library, and returns its number. The old one is collected later.
+
+    Entries that are published again meanwhile find their `files` row, so that nothing is indexed anew.
+    """
+    new = new_library(db, peer_id)
+    db.execute("UPDATE libraries SET abandoned = ? WHERE library = ?", (now, library))
+    db.execute("UPDATE peers SET library = ?, file_count = 0 WHERE peer_id = ?", (new, peer_id))
+    db.execute("UPDATE live SET library = ? WHERE library = ?", (new, library))
+    return new
+
+
+def _held(db: sqlite3.Connection, library: int, paths: Iterable[str]) -> dict[str, int]:
+    query = "SELECT file_id FROM entries WHERE library = ? AND path = ?"
+    held = {}
+    for path in paths:
+        row = db.execute(query, (library, path)).fetchone()
+        if row is not None:
+            held[path] = row[0]
+    return held
+
+
+def _add(db: sqlite3.Connection, library: int, entries: Iterable[Entry], now: float) -> None:
+    # In the order of the indexes, which are cheaper to grow at one place.
+    ordered = sorted(entries, key=lambda entry: entry.path)
+    _add_files(db, [_file_row(e.path, e.content_id, e.size, now) for e in ordered])
+    rows = [(library, e.modify_time, e.executable, e.path, e.content_id) for e in ordered]
+    db.executemany(_ADD_ENTRY, rows)
+
+
+def _file_row(path: str, content_id: bytes, size: int, now: float) -> _FileRow:
+    compared = folded(path)
+    return path, compared, last_part(compared), content_id, size, -now
+
+
+def _add_files(db: sqlite3.Connection, rows: Sequence[_FileRow]) -> None:
+    """Makes those rows of `files` that are not there, and indexes them."""
+    last = db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()
+    db.executemany(_ADD_FILE, rows)
+    db.execute("INSERT INTO grams (rowid, folded) SELECT id, folded FROM files WHERE id > ?", last)
+
+
+def add_file(db: sqlite3.Connection, path: str, content_id: bytes, size: int, now: float) -> int:
+    """Returns the row of `files` for a pair of path and content, which is made when it is not there."""
+    _add_files(db, [_file_row(path, content_id, size, now)])
+    row = db.execute("SELECT id FROM files WHERE path = ? AND content_id = ?", (path, content_id)).fetchone()
+    return int(row[0])
+
+
+def _supersede(db: sqlite3.Connection, peer_id: str, entries: Iterable[Entry]) -> None:
+    if db.execute("SELECT 1 FROM placements WHERE author = ? LIMIT 1", (peer_id,)).fetchone() is None:
+        return
+    for entry in entries:
+        values = (peer_id, folded(entry.path), entry.path, entry.content_id)
+        for number, file_id in db.execute(_SUPERSEDED, values).fetchall():
+            db.execute("DELETE FROM placements WHERE number = ?", (number,))
+            drop_unused(db, [file_id])
+
+
+def drop_unused(db: sqlite3.Connection, file_ids: Iterable[int]) -> None:
+    """Removes those of the rows of `files` that no library and no placement uses any more."""
+    values = (json.dumps(sorted(set(file_ids))),)
+    db.execute(f"INSERT INTO grams (grams, rowid, folded) SELECT 'delete', id, folded {_UNUSED}", values)
+    db.execute(f"DELETE {_UNUSED}", values)
+
+
+def _store(db: sqlite3.Connection, library: int, peer_id: str, batch: Batch) -> None:
+    """Records stored copies; a chosen peer that drops or declines its copy is not chosen any more."""
+    dropped = set(batch.dropped) - set(batch.stored)
+    db.executemany("DELETE FROM stored WHERE library = ? AND content_id = ?", [(library, c) for c in dropped])
+    db.executemany(
+        "DELETE FROM chosen WHERE peer_id = ? AND NOT declined AND placement IN"
+        " (SELECT number FROM placements WHERE content_id = ?)",
+        [(peer_id, content_id) for content_id in dropped],
+    )
+    db.executemany(
+        "INSERT INTO stored (library, content_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        [(library, content_id) for content_id in batch.stored],
+    )
+    db.executemany(
+        "UPDATE chosen SET declined = 1 WHERE peer_id = ? AND placement ="
+        " (SELECT number FROM placements WHERE placement_id = ?)",
+        [(peer_id, placement_id) for placement_id in batch.declined],
+    )
+
+
+def collect(db: sqlite3.Connection, abandoned_before: float) -> bool:
+    """Clears some rows of a library that was abandoned before this time, and returns whether there was one."""
+    query = "SELECT library FROM libraries WHERE abandoned IS NOT NULL AND abandoned < ? LIMIT 1"
+    row = db.execute(query, (abandoned_before,)).fetchone()
+    if row is not None:
+        _collect(db, row[0], COLLECT_ROWS)
+    return row is not None
+
+
+def _collect_older(db: sqlite3.Connection, peer_id: str, limit: int) -> None:
+    """Has a peer that starts over again and again clear up after itself, but for the library that it has just left."""
+    query = "SELECT min(library) FROM libraries WHERE peer_id = ? AND abandoned IS NOT NULL HAVING count(*) > 1"
+    for (library,) in db.execute(query, (peer_id,)).fetchall():
+        _collect(db, library, limit)
+
+
+def _collect(db: sqlite3.Connection, library: int, limit: int) -> None:
+    rows = db.execute("SELECT path, file_id FROM entries WHERE library = ? LIMIT ?", (library, limit)).fetchall()
+    db.executemany("DELETE FROM entries WHERE library = ? AND path = ?", [(library, path) for path, _ in rows])
+    drop_unused(db, [file_id for _, file_id in rows])
+    contents = db.execute("SELECT content_id FROM stored WHERE library = ? LIMIT ?", (library, limit)).fetchall()
+    db.executemany("DELETE FROM stored WHERE library = ? AND content_id = ?", [(library, c) for (c,) in contents])
+    if len(rows) < limit and len(contents) < limit:
+        db.execute("DELETE FROM libraries WHERE library = ?", (library,))
+
+
+def publishes(db: sqlite3.Connection, peer_id: str, content_id: bytes) -> Entry | None:
+    """Returns an entry of a live peer with this content, or None."""
+    row = db.execute(_PUBLISHED, (content_id, peer_id)).fetchone()
+    if row is None:
+        return None
+    path, content, size, modified, executable = row
+    return Entry(path, content, size, modified, bool(executable))
+
+
+def locate(db: sqlite3.Connection, content_id: bytes, after: str, limit: int) -> tuple[int, Page[FoundHolder]]:
+    """Returns the size of a content and a page of its live holders, by peer id.
+
+    Raises:
+        NotFound: no live peer holds it.
+    """
+    sized = db.execute("SELECT size FROM files WHERE content_id = ? LIMIT 1", (content_id,)).fetchone()
+    values = {"content": content_id, "after": after, "limit": limit + 1}
+    if sized is None or db.execute(f"{_HOLDERS} LIMIT 1", values).fetchone() is None:
+        raise NotFound(f"nobody who is logged in holds {content_id.hex()}; list the files to see what there is")
+    rows = db.execute(f"{_HOLDERS} WHERE peer_id > :after ORDER BY peer_id LIMIT :limit", values).fetchall()
+    holders = tuple(FoundHolder(row[0], row[1], tuple(json.loads(row[2]))) for row in rows[:limit])
+    return sized[0], Page(holders, (holders[-1].peer_id,) if len(rows) > limit else None)
+
+
+def holders_of(db: sqlite3.Connection, content_id: bytes) -> set[str]:
+    """Returns the peer ids of all live holders."""
+    return {row[0] for row in db.execute(_HOLDERS, {"content": content_id})}

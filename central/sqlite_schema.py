@@ -1,0 +1,156 @@
+"""The SQLite database of a data directory: its lock, its tables, its connections."""
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from core.errors import NotPossible
+
+VERSION = 1
+FILE_NAME = "central.db"
+BUSY_MS = 5_000
+
+# A peer's published entries and stored copies belong to its library, and only a library in `live` is visible. So a
+# withdrawal deletes one row of `live`, and starting over takes a new library; what is left behind is `abandoned` and
+# collected in small steps. `files` has one row for each pair of path and content that any library or placement uses.
+# `age` is -publish_time, so that one ascending index serves "newest first, then path". `grams` is kept in step by code:
+# a trigger would have FTS5 write a segment for each row, at five times the cost of a batch.
+_TABLES = """
+CREATE TABLE receipts (
+  author TEXT NOT NULL, request_id TEXT NOT NULL, answer BLOB NOT NULL, time REAL NOT NULL,
+  PRIMARY KEY (author, request_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX receipts_by_time ON receipts (time);
+
+CREATE TABLE libraries (
+  library INTEGER PRIMARY KEY AUTOINCREMENT, peer_id TEXT NOT NULL, abandoned REAL
+) STRICT;
+CREATE INDEX libraries_abandoned ON libraries (peer_id, library) WHERE abandoned IS NOT NULL;
+
+CREATE TABLE peers (
+  peer_id TEXT PRIMARY KEY, public_key BLOB NOT NULL,
+  library INTEGER NOT NULL UNIQUE REFERENCES libraries,
+  catalogue_version INTEGER NOT NULL DEFAULT 0, file_count INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE live (
+  library INTEGER PRIMARY KEY REFERENCES libraries, peer_id TEXT NOT NULL UNIQUE REFERENCES peers,
+  session_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, addresses TEXT NOT NULL, joined INTEGER NOT NULL,
+  login_time REAL NOT NULL, free_bytes INTEGER NOT NULL,
+  primary_peer TEXT NOT NULL, backup_peer TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE ended_sessions (
+  session_id TEXT PRIMARY KEY, peer_id TEXT NOT NULL, ended_as TEXT NOT NULL, time REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX ended_sessions_by_peer ON ended_sessions (peer_id, time);
+
+CREATE TABLE files (
+  id INTEGER PRIMARY KEY, path TEXT NOT NULL, folded TEXT NOT NULL, folded_name TEXT NOT NULL,
+  content_id BLOB NOT NULL, size INTEGER NOT NULL, age REAL NOT NULL,
+  UNIQUE (content_id, path)
+) STRICT;
+CREATE INDEX files_by_age ON files (age, path, content_id);
+CREATE INDEX files_by_folded ON files (folded);
+CREATE INDEX files_by_folded_name ON files (folded_name);
+
+CREATE TABLE entries (
+  library INTEGER NOT NULL REFERENCES libraries, path TEXT NOT NULL, file_id INTEGER NOT NULL REFERENCES files,
+  modify_time REAL NOT NULL, executable INTEGER NOT NULL,
+  PRIMARY KEY (library, path)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX entries_by_file ON entries (file_id, library, modify_time, executable);
+
+CREATE TABLE stored (
+  library INTEGER NOT NULL REFERENCES libraries, content_id BLOB NOT NULL,
+  PRIMARY KEY (library, content_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stored_by_content ON stored (content_id, library);
+
+CREATE TABLE placements (
+  number INTEGER PRIMARY KEY, placement_id TEXT NOT NULL UNIQUE, author TEXT NOT NULL, content_id BLOB NOT NULL,
+  file_id INTEGER NOT NULL REFERENCES files, wanted INTEGER NOT NULL,
+  modify_time REAL NOT NULL, executable INTEGER NOT NULL,
+  UNIQUE (author, content_id)
+) STRICT;
+CREATE INDEX placements_by_file ON placements (file_id);
+CREATE INDEX placements_by_content ON placements (content_id);
+
+CREATE TABLE chosen (
+  placement INTEGER NOT NULL REFERENCES placements ON DELETE CASCADE, peer_id TEXT NOT NULL,
+  declined INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (placement, peer_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX chosen_by_peer ON chosen (peer_id);
+
+CREATE VIRTUAL TABLE grams USING fts5 (
+  folded, content = 'files', content_rowid = 'id', detail = none, columnsize = 0,
+  tokenize = 'trigram case_sensitive 1'
+);
+"""
+
+
+def lock(data: Path) -> int:
+    """Makes `data` a directory for its owner only, and returns a descriptor that holds its lock until it is closed.
+
+    Raises:
+        NotPossible: another central runs on it, or it cannot be written.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data.chmod(0o700)
+        handle = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise NotPossible(f"cannot use {data} for data ({error.strerror}); give another directory") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise NotPossible(f"another central runs on {data}; stop it, or give another data directory") from error
+    return handle
+
+
+def connect(data: Path, *, reader: bool) -> sqlite3.Connection:
+    """Returns a connection in autocommit mode that any one thread at a time may use.
+
+    Commits are synced to disk before they return. The caller closes it.
+
+    Raises:
+        NotPossible: the database cannot be opened, or a newer version has written it.
+    """
+    path = data / FILE_NAME
+    try:
+        db = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise NotPossible(f"cannot open {path} ({error}); check the directory's permissions") from error
+    try:
+        _prepare(db, path, reader=reader)
+    except sqlite3.Error as error:
+        db.close()
+        raise NotPossible(f"cannot use {path} ({error}); restore it from a backup, or move it away") from error
+    except NotPossible:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path, *, reader: bool) -> None:
+    settings = ["foreign_keys = ON", "synchronous = FULL", "temp_store = MEMORY", "secure_delete = OFF"]
+    if reader:
+        settings += ["cache_size = -16384", "query_only = ON"]
+    else:
+        # Batches touch many pages, and many of the same: with 32 MiB between checkpoints each is copied once for many.
+        settings += ["cache_size = -65536", "journal_mode = WAL", "wal_autocheckpoint = 8192"]
+    for setting in settings:
+        db.execute(f"PRAGMA {setting}")
+    if reader:
+        return
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise NotPossible(
+            f"{path} was written by a newer relevo-central (schema {version}, this one knows {VERSION}); upgrade"
+        )
+    if version == 0:
+        # One transaction with the version, so that a crash leaves all tables or none.
+        db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
