@@ -3,7 +3,6 @@
 0 ok · 1 failure · 2 wrong usage · 3 not found · 5 try again later · 7 refused · 130 stopped by the user.
 """
 
-import errno
 import logging
 import os
 import sys
@@ -52,7 +51,10 @@ class PoliteGroup(click.Group):
     """A group of commands that never ends in a traceback."""
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
-        """Runs the command line and exits, with the code of the failure if there is one."""
+        """Runs the command line and exits, with the code of the failure if there is one.
+
+        A reader that goes away, as in `relevo ls | head -1`, ends it silently: click sees to that.
+        """
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a locale that lacks a character shows its escape
                 stream.reconfigure(errors="backslashreplace")
@@ -68,9 +70,6 @@ class PoliteGroup(click.Group):
             tell(Stopped("stopped"))
             sys.exit(STOPPED)
         except OSError as error:
-            if error.errno == errno.EPIPE:
-                _forget_output()
-                sys.exit(1)
             tell(click.ClickException(_reason(error)))
             sys.exit(1)
         except Exception as error:
@@ -85,10 +84,3 @@ def _reason(error: OSError) -> str:
     """Returns `cannot use FILE: Permission denied` for an operating system's error."""
     what = f"cannot use {os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     return f"{what}{error.strerror or error}"
-
-
-def _forget_output() -> None:
-    """Points stdout nowhere: whoever read it has gone, and flushing at exit would complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

@@ -39,9 +39,9 @@ def say(lines: Iterable[str]) -> None:
 
 
 def peer_line(peer: "PeerInfo") -> str:
-    """Returns `ana (127.0.0.1:4321)`, printable, with the address that is tried first."""
+    """Returns `ana (127.0.0.1:4321)`, with the address that is tried first; not yet printable."""
     where = peer.addresses[0] if peer.addresses else "cannot be dialled"
-    return printable(f"{peer.name} ({where})")
+    return f"{peer.name} ({where})"
 
 
 def route_line(route: "Route") -> str:

@@ -79,6 +79,7 @@ class ScriptedDaemon(PeerControlServicer):
         self.waiting_calls = asyncio.Event()  # set when the last look was asked for again
         self.left = asyncio.Event()
         self.page = 500
+        self.confirms = True
 
     def offer(self, path, size=5, **fields):
         """Adds a file to the catalogue, and returns it."""
@@ -195,7 +196,7 @@ class ScriptedDaemon(PeerControlServicer):
     async def Logout(self, request, context):
         self._begin("Logout", request)
         self.left.set()
-        return pb2.PeerControlLogoutResponse(confirmed=True)
+        return pb2.PeerControlLogoutResponse(confirmed=self.confirms)
 
 
 @pytest.fixture

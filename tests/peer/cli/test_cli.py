@@ -177,6 +177,7 @@ async def test_neighbour_shows_both_and_the_way_of_the_answer(daemon, run):
     assert primary.split() == ["primary", "ana", "aaaaaaaa", "127.0.0.1:4321", "[::1]:4321"]
     assert backup.split() == ["backup", "ben", "bbbbbbbb", "127.0.0.1:4400"]
     assert way == "asked through primary neighbour ana (127.0.0.1:4321), 3 ms"
+    assert json.loads((await run("neighbour", "--json")).stdout)["route"]["took_seconds"] == 0.003
 
 
 async def test_a_lone_peer_has_no_neighbour(daemon, run):
@@ -580,6 +581,14 @@ async def test_logout_waits_until_the_daemon_is_gone(daemon, run, home):
     result = await run("logout")
     assert (result.exit_code, result.stdout) == (0, "logged out; the daemon has stopped\n")
     assert not control_socket(home).exists()
+
+
+async def test_logout_without_central_stops_the_daemon_all_the_same(daemon, run):
+    daemon.confirms = False
+    result = await run("logout")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("central did not answer: it will drop this peer by itself")
+    assert result.stdout.endswith("the daemon has stopped\n")
 
 
 @pytest.mark.parametrize("args", [["ls"], ["ls", "--json"], ["get", "x"], ["status"], ["logout"], ["menu"]])
