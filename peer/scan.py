@@ -51,6 +51,15 @@ class Sight:
     problem: str = ""
 
 
+@dataclass(slots=True)
+class _Look:
+    """One look under way: by which rules, what it saw, which directories are still to be walked."""
+
+    rules: IgnoreRules
+    sight: Sight = field(default_factory=Sight)
+    pending: list[str] = field(default_factory=list)
+
+
 class Scanner:
     """Looks at a shared directory. Its methods block and belong in a thread.
 
@@ -67,89 +76,88 @@ class Scanner:
 
     def look(self, scopes: Collection[str], rules: IgnoreRules) -> Sight:
         """Returns what stands at some relative paths on disk and beneath them; the empty path means everything."""
-        sight = Sight()
+        look = _Look(rules)
+        sight, pending = look.sight, look.pending
         try:
             self._root.stat()
         except OSError as error:
             sight.problem = f"the shared directory cannot be read: {reason_of(error)}"
             sight.skipped["."] = sight.problem
             return sight
-        pending: list[str] = []
         for scope in scopes:
             if not scope:
                 pending.append("")
-            elif self._may_enter(scope, rules, sight):
-                self._look_at(scope, rules, sight, pending)
+            elif self._may_enter(scope, look):
+                self._look_at(scope, look)
         while pending:
-            self._walk(pending.pop(), rules, sight, pending)
+            self._walk(pending.pop(), look)
         if "" in scopes and rules.problem:
             sight.skipped[IGNORE_FILE] = rules.problem
         return sight
 
-    def _may_enter(self, scope: str, rules: IgnoreRules, sight: Sight) -> bool:
+    def _may_enter(self, scope: str, look: _Look) -> bool:
         """Tells whether nothing above a path keeps it out."""
         for above in ancestors(scope):
             refusal = self._refusal(above)
-            if refusal is not None or rules.ignores(normal(above) + "/"):
+            if refusal is not None or look.rules.ignores(normal(above) + "/"):
                 if refusal:
-                    sight.skipped[above] = refusal
+                    look.sight.skipped[above] = refusal
                 return False
         return True
 
     def _refusal(self, disk: str) -> str | None:
         return SILENT if disk in self._excluded else name_refusal(disk)
 
-    def _look_at(self, disk: str, rules: IgnoreRules, sight: Sight, pending: list[str]) -> None:
+    def _look_at(self, disk: str, look: _Look) -> None:
         try:
             status = rooted.status(self._root, disk)
         except (OSError, RelevoError) as error:
-            _note(disk, error, sight)
+            _note(disk, error, look.sight)
         else:
-            self._consider(disk, status, rules, sight, pending)
+            refusal = self._refusal(disk)
+            if refusal != SILENT:
+                self._consider(disk, refusal, status, look)
 
-    def _walk(self, directory: str, rules: IgnoreRules, sight: Sight, pending: list[str]) -> None:
+    def _walk(self, directory: str, look: _Look) -> None:
         prefix = f"{directory}/" if directory else ""
         try:
             descriptor = rooted.open_directory(self._root, directory)
         except (OSError, RelevoError) as error:
-            _note(directory, error, sight)
+            _note(directory, error, look.sight)
             return
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
-                    if self._refusal(prefix + entry.name) == SILENT:
+                    disk = prefix + entry.name
+                    refusal = self._refusal(disk)
+                    if refusal == SILENT:
                         continue
                     try:
                         status = entry.stat(follow_symlinks=False)
                     except OSError as error:
-                        _note(prefix + entry.name, error, sight)
+                        _note(disk, error, look.sight)
                     else:
-                        self._consider(prefix + entry.name, status, rules, sight, pending)
+                        self._consider(disk, refusal, status, look)
         except OSError as error:
-            _note(directory, error, sight)
+            _note(directory, error, look.sight)
         finally:
             os.close(descriptor)
 
-    def _consider(
-        self, disk: str, status: os.stat_result, rules: IgnoreRules, sight: Sight, pending: list[str]
-    ) -> None:
+    def _consider(self, disk: str, refusal: str | None, status: os.stat_result, look: _Look) -> None:
         """Sorts one entry into the sight, or into the directories that are still to be walked."""
         is_directory = stat.S_ISDIR(status.st_mode)
-        refusal = self._refusal(disk)
         if refusal is None and not is_directory:
             refusal = kind_refusal(status.st_mode, status.st_size)
-        if refusal == SILENT:
-            return
         path = normal(disk)
-        if rules.ignores(f"{path}/" if is_directory else path):
+        if look.rules.ignores(f"{path}/" if is_directory else path):
             return
         if refusal is not None:
-            sight.skipped[disk] = refusal
+            look.sight.skipped[disk] = refusal
         elif is_directory:
-            sight.directories.add(disk)
-            pending.append(disk)
+            look.sight.directories.add(disk)
+            look.pending.append(disk)
         else:
-            sight.found.append(Found(path, disk, Stamp.of(status), bool(status.st_mode & _ANY_EXECUTE)))
+            look.sight.found.append(Found(path, disk, Stamp.of(status), bool(status.st_mode & _ANY_EXECUTE)))
 
 
 def _note(disk: str, error: Exception, sight: Sight) -> None:

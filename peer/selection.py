@@ -3,7 +3,7 @@
 import stat
 
 from core.content import MAX_SIZE
-from core.names import normal, path_problem
+from core.names import MAX_PART_BYTES, MAX_PATH_BYTES, normal, path_problem
 
 # Names under which programs keep what is not finished. Hidden names, `.relevo-…` among them, are passed over anyway.
 UNFINISHED_ENDS = (".part", ".partial", ".crdownload", ".download", ".tmp", "~")
@@ -35,7 +35,11 @@ def name_refusal(disk: str) -> str | None:
     lower = name.lower()
     if lower.endswith(UNFINISHED_ENDS) or lower.startswith(UNFINISHED_STARTS):
         return UNFINISHED
-    if not name.isascii():
+    if name.isascii():
+        # Most names: what follows could find nothing else, and there may be a million of them.
+        if name.isprintable() and "\\" not in name and len(name) <= MAX_PART_BYTES and len(disk) * 4 <= MAX_PATH_BYTES:
+            return None
+    else:
         try:
             name.encode()
         except UnicodeEncodeError:

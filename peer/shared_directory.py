@@ -181,8 +181,9 @@ class SharedDirectory:
     async def _run(self, watch: RootWatch) -> None:
         while True:
             await self._round(watch)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._pause())
+            with suppress(TimeoutError):  # asyncio.wait_for of Python 3.11 may swallow a cancellation here
+                async with asyncio.timeout(self._pause()):
+                    await self._wake.wait()
 
     async def _round(self, watch: RootWatch) -> None:
         self._wake.clear()

@@ -1,14 +1,17 @@
 """The library offers what is there, under the names and ids that it has, and nothing else."""
 
 import asyncio
+import errno
 import os
 import shutil
+import threading
 import unicodedata
 
 import pytest
 
-from core.errors import AlreadyExists, Corrupt, InvalidInput, NotFound, NotPossible
+from core.errors import AlreadyExists, Busy, Corrupt, InvalidInput, NotFound, NotPossible
 from core.manifest import manifest_of
+from peer import reflink
 
 
 def _id(data):
@@ -553,3 +556,76 @@ async def test_what_a_crash_left_of_a_put_is_removed_at_the_next_start(library_b
     library_bench.write(".relevo-put-of-another-peer", b"half")
     await library_bench.open()
     assert [path.name for path in library_bench.shared.iterdir()] == [".relevo-put-of-another-peer"]
+
+
+async def test_a_put_that_is_cancelled_leaves_nothing_behind(library_bench, monkeypatch):
+    library = await library_bench.open()
+    library_bench.write("big", bytes(64 << 20), library_bench.base / "elsewhere")
+    started, asked = threading.Event(), threading.Event()
+
+    def slow_copy(source, target, size, stopped):
+        started.set()
+        while not stopped():
+            asked.wait(0.01)
+        return 0
+
+    monkeypatch.setattr(reflink, "copy_file", slow_copy)
+    putting = asyncio.ensure_future(library.share(library_bench.base / "elsewhere" / "big"))
+    await asyncio.to_thread(started.wait, 20)
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    async with asyncio.timeout(20):
+        while list(library_bench.shared.iterdir()):
+            await library.rescan()
+    assert not library.files
+
+
+async def test_running_out_of_descriptors_withdraws_nothing(library_bench, monkeypatch):
+    library_bench.write("f", b"f")
+    library = await library_bench.open()
+
+    def no_more(*_args):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library._reader, "read", no_more)
+        with pytest.raises(Busy):
+            await library.read_block(_id(b"f"), 0)
+    assert await library.read_block(_id(b"f"), 0) == b"f"
+
+
+async def test_a_disk_that_is_full_for_the_index_is_named_and_the_file_comes_later(library_bench):
+    library = await library_bench.open()
+    database = library._index._database
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    library_bench.write("big", os.urandom(8 << 20))
+    await library_bench.until_skipped(library, "big")
+    assert "disk full" in library.skipped["big"]
+    assert not library.files
+    database.execute("PRAGMA max_page_count = 1000000")
+    async with asyncio.timeout(20):
+        while "big" not in library.files:
+            await library.rescan()
+    assert not library.skipped
+
+
+async def test_closing_does_not_wait_for_what_is_left_to_hash(library_bench):
+    for number in range(500):
+        library_bench.write(f"f{number}", os.urandom(1000))
+    library = await library_bench.open(scanned=False, rest=0)
+    async with asyncio.timeout(20):
+        await library.changed()
+        await library_bench.close(library)
+    assert library_bench.hashed
+
+
+async def test_ten_thousand_files_in_one_directory_are_offered_and_remembered(library_bench):
+    for number in range(10_000):
+        library_bench.write(f"f{number}", b"%d" % number)
+    library = await library_bench.open()
+    assert len(library.files) == 10_000
+    await library_bench.close(library)
+    library = await library_bench.open()
+    assert len(library.files) == len(library_bench.hashed) == 10_000
