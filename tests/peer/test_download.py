@@ -51,6 +51,7 @@ class Swarm(RuleBasedStateMachine):
         self.stuck = False
 
     def tell(self, event):
+        asked = set()
         for decision in self.download.handle(event, self.now):
             match decision:
                 case steps.Fetch(ask, holder, index):
@@ -60,6 +61,7 @@ class Swarm(RuleBasedStateMachine):
                     assert not self.stored[index]
                     assert all((f.holder, f.index) != (holder, index) for f in self.waiting.values())
                     self.waiting[ask] = decision
+                    asked.add(holder)
                 case steps.Cancel(ask):
                     del self.waiting[ask]
                 case steps.Store(ask, _, index):
@@ -74,6 +76,9 @@ class Swarm(RuleBasedStateMachine):
                 case steps.Stuck():
                     self.stuck = True
         self.stuck = self.stuck and not self.waiting and not self.storing
+        for name in asked:  # a window may shrink below what is under way, but nothing is asked beyond it
+            under_way = sum(fetch.holder == name for fetch in self.waiting.values())
+            assert under_way <= self.download._holders[name].pace.window
 
     def pick(self, data, table):
         return data.draw(st.sampled_from(sorted(table)))

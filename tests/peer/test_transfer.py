@@ -424,11 +424,17 @@ async def test_a_busy_holder_is_asked_again_when_it_says(world):
 
 
 async def test_a_dead_address_is_passed_over_and_the_working_one_remembered(world):
-    data = some_bytes(20 * BLOCK)
+    data = some_bytes(40 * BLOCK)
+
+    async def fail(request, answer):
+        raise errors.Unreachable("wrong way")
+
+    wrong = await world.holder("wrong", Memory(data), fail)
     await world.holder("a", Memory(data))
-    contact = world.holders[0].contact
-    world.holders = [Holder(Contact("a", "a", ("127.0.0.1:1", *contact.addresses)))]
+    addresses = [address for holder in world.holders for address in holder.contact.addresses]
+    world.holders = [Holder(Contact("a", "a", ("127.0.0.1:1", *addresses)))]
     await world.fetch(data)
+    assert wrong.asked <= 6, "only the first of 40 blocks went that way"
 
 
 async def test_holders_that_come_while_it_waits_are_used(world):
