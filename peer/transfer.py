@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.content import DIGEST_BYTES, Layout
-from core.errors import AlreadyExists, InvalidInput, NotFound, NotPossible, RelevoError, Unreachable
+from core.errors import AlreadyExists, Corrupt, InvalidInput, NotFound, NotPossible, RelevoError, Unreachable
 from core.manifest import Manifest
 from core.names import path_problem
 from peer.channels import Channels
@@ -126,7 +126,7 @@ class Downloader:
             try:
                 await asyncio.to_thread(partial.copy_from, source, stopped.is_set)
                 manifest = await asyncio.to_thread(partial.manifest)
-            except NotPossible:  # the source has gone, or there is trouble that fetching will meet too
+            except (NotPossible, Corrupt):  # the source has gone, or there is trouble that fetching will meet too
                 return None
             finally:
                 stopped.set()
