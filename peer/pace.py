@@ -86,7 +86,7 @@ class Pace:
         limits = self._limits
         usual = max(limits.min_deadline, _SLACK * self.finish_time(size)) if self.rate else limits.first_deadline
         # The exponent is bounded: a float overflows at 2^1024.
-        return min(usual * 2 ** min(self._late, 16), limits.max_deadline)
+        return min(usual * 2.0 ** min(self._late, 16), limits.max_deadline)
 
     def overdue(self, size: int) -> float:
         """Returns after how many seconds an answer of `size` more bytes is late enough to ask somebody else too."""
@@ -133,7 +133,7 @@ class Pace:
         self.failures += 1
         self._late += late
         self._settle(1 if late else max(1, self.window // 2))
-        rest = min(self._limits.first_rest * 2 ** min(self.failures - 1, 16), self._limits.max_rest)
+        rest = min(self._limits.first_rest * 2.0 ** min(self.failures - 1, 16), self._limits.max_rest)
         self.rests_until = max(self.rests_until, now + rest)
 
     def busy(self, size: int, retry_after: float, now: float) -> None:
