@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,14 +15,15 @@ COMMAND = [sys.executable, ROOT / "bench" / "demo.py"]
 
 
 @pytest.fixture
-def environment(tmp_path):
-    """The demonstration works below a directory of this test, by which its processes are known."""
-    return {
-        **os.environ,
-        "TMPDIR": str(tmp_path),
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}",
-        "PYTHONUNBUFFERED": "1",
-    }
+def base():
+    """A directory of this test, by which its processes are known; short, since paths of Unix sockets are."""
+    with tempfile.TemporaryDirectory(prefix="relevo-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def environment(base):
+    return {**os.environ, "TMPDIR": str(base), "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}", "PYTHONUNBUFFERED": "1"}
 
 
 def processes(base: Path) -> list[str]:
@@ -37,30 +39,30 @@ def processes(base: Path) -> list[str]:
     return found
 
 
-def test_the_demo_ends_with_ok_and_leaves_nothing_behind(environment, tmp_path):
+def test_the_demo_ends_with_ok_and_leaves_nothing_behind(environment, base):
     done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "demo ok"
     assert done.stderr == ""
     assert "killed ben with SIGKILL" in done.stdout
     assert len(done.stdout.splitlines()) < 60
-    assert not list(tmp_path.glob("relevo-demo-*"))
+    assert not list(base.iterdir())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a killed process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_demo_that_is_stopped_leaves_no_process_behind(environment, tmp_path, number):
+def test_a_demo_that_is_stopped_leaves_no_process_behind(environment, base, number):
     with subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         for line in demo.stdout:
             if "ana" in line and "ready after" in line:
                 break
-        assert processes(tmp_path)
+        assert processes(base)
         demo.send_signal(number)
         _, errors = demo.communicate(timeout=30)
     assert demo.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), errors
     deadline = time.monotonic() + 10
-    while processes(tmp_path) and time.monotonic() < deadline:
+    while processes(base) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not processes(tmp_path)
+    assert not processes(base)
     if number != signal.SIGKILL:
-        assert not list(tmp_path.glob("relevo-demo-*"))
+        assert not list(base.iterdir())
