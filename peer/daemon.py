@@ -30,7 +30,7 @@ from peer.relay_servicer import RelayServicer
 from peer.routes import Routes
 from peer.serving import Serving
 from peer.session import Introduction, Session
-from peer.settings import ServeSettings, control_socket, remember
+from peer.settings import ServeSettings, control_address, control_socket, remember
 from peer.storing import Storing
 from peer.transfer import Downloader
 from peer.transfers import Transfers
@@ -116,7 +116,7 @@ class Peer:
         self._host = _listen(self.server, self.settings.listen)
         socket = control_socket(self.settings.home)
         socket.unlink(missing_ok=True)
-        self.control.listen(f"unix:{socket}")
+        self.control.listen(control_address(self.settings.home))
         await self.library.start()
         await self.server.start(RELAY)
         await self.control.start(CONTROL)

@@ -1,0 +1,267 @@
+"""Real processes, real files, real kills: the programs as a user runs them."""
+
+import json
+import os
+import random
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+MIB = 1024 * 1024
+GRPCURL = str(Path(sys.executable).with_name("grpcurl"))
+ROOT = Path(__file__).parent.parent
+
+
+def environment():
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RELEVO_")}
+    return {**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}", "PYTHONUNBUFFERED": "1"}
+
+
+class Program:
+    """A central or a daemon that runs until it is told to stop."""
+
+    def __init__(self, *arguments, log):
+        self.log = log
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *map(str, arguments)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment(),
+                cwd=ROOT,
+            )
+        self.address = self._ready()
+
+    def _ready(self):
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            assert selector.select(20), f"not ready in time: {self.log.read_text()}"
+        line = self.process.stdout.readline()
+        assert " ready on " in line, f"{line!r}: {self.log.read_text()}"
+        return line.split()[-1]
+
+    def kill(self):
+        return self.end(signal.SIGKILL)
+
+    def stop(self):
+        return self.end(signal.SIGTERM)
+
+    def end(self, name):
+        self.process.send_signal(name)
+        code = self.process.wait(20)
+        self.process.stdout.close()
+        return code
+
+
+class World:
+    def __init__(self, base):
+        self.base = base
+        self.programs = []
+
+    def run(self, *arguments):
+        program = Program(*arguments, log=self.base / "log")
+        self.programs.append(program)
+        return program
+
+    def central(self, listen="127.0.0.1:0"):
+        return self.run("central", "serve", "--data", self.base / "central", "--listen", listen, "--insecure")
+
+    def peer(self, name, central):
+        shared = self.base / name / "shared"
+        shared.mkdir(parents=True, exist_ok=True)
+        return self.run(
+            *("peer", "--home", self.base / name / "home", "serve", shared, "--name", name),
+            *("--central", central.address, "--listen", "127.0.0.1:0", "--insecure"),
+        )
+
+    def share(self, name, path, data):
+        target = self.base / name / "shared" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        return target
+
+    def relevo(self, name, *arguments, background=False):
+        command = [sys.executable, "-m", "peer", "--home", str(self.base / name / "home"), *map(str, arguments)]
+        if background:
+            return subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), cwd=ROOT
+            )
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=60, check=False
+        )
+
+    def json(self, name, *arguments):
+        done = self.relevo(name, *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def listed(self, name):
+        return sorted(file["path"] for file in self.json(name, "ls")["files"])
+
+
+def until(check, seconds=15.0):
+    """Returns what `check` answers as soon as that is true, and how long it took."""
+    began = time.monotonic()
+    while not (found := check()):
+        assert time.monotonic() - began < seconds, "waited in vain"
+        time.sleep(0.01)
+    return found, time.monotonic() - began
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    for program in world.programs:
+        program.kill()
+
+
+def noise(size):
+    return random.Random(size).randbytes(size)
+
+
+def test_files_are_listed_fetched_placed_and_withdrawn_by_the_command_line(world, tmp_path):
+    data = noise(3 * MIB)
+    world.share("ana", "señal/空の video.mkv", data)
+    central = world.central()
+    for name in ("ana", "ben", "cho"):
+        world.peer(name, central)
+    until(lambda: world.listed("ben") == ["señal/空の video.mkv"])
+
+    done = world.relevo("ben", "get", "空の video.mkv", "--to", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "空の video.mkv").read_bytes() == data
+
+    (tmp_path / "informe.pdf").write_bytes(noise(MIB))
+    done = world.relevo("ben", "put", tmp_path / "informe.pdf", "--replicas", "2", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert world.relevo("ben", "logout").returncode == 0
+    done = world.relevo("cho", "get", "informe.pdf", "--to", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "informe.pdf").read_bytes() == noise(MIB)
+
+
+def test_exit_codes_say_what_went_wrong_and_nothing_shows_a_traceback(world, tmp_path):
+    world.share("ana", "a.txt", b"theirs")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.txt").write_bytes(b"mine")
+    central = world.central()
+    world.peer("ana", central)
+    ben = world.peer("ben", central)
+    until(lambda: world.listed("ben") == ["a.txt"])
+    results = {
+        3: world.relevo("ben", "get", "no such file"),
+        7: world.relevo("ben", "get", "a.txt", "--to", tmp_path / "out"),
+        2: world.relevo("ben", "get"),
+    }
+    ben.stop()
+    results[5] = world.relevo("ben", "ls")
+    for code, done in results.items():
+        assert done.returncode == code, done
+        assert done.stderr.strip()
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "out" / "a.txt").read_bytes() == b"mine"
+
+
+def test_a_killed_peer_leaves_the_directory_by_itself_and_everybody_ends_with_code_0(world):
+    world.share("ana", "a.txt", b"a")
+    central = world.central()
+    ana, ben = world.peer("ana", central), world.peer("ben", central)
+    until(lambda: world.listed("ben") == ["a.txt"])
+    ana.kill()
+    _, took = until(lambda: not world.listed("ben"), 10)
+    assert took < 6
+    assert ben.stop() == 0
+    assert central.stop() == 0
+
+
+def logins(world):
+    return {peer["peer"]["peer_id"]: peer["login_time"] for peer in world.json("ana", "peers")["peers"]}
+
+
+def test_invariant_2_what_was_acknowledged_survives_kill_9_of_central(world):
+    world.share("ana", "a.txt", b"a")
+    central = world.central()
+    world.peer("ana", central)
+    world.peer("ben", central)
+    until(lambda: world.listed("ben") == ["a.txt"])
+    sessions = logins(world)
+    central.kill()
+    again = world.central(listen=central.address)
+    until(lambda: world.json("ben", "status")["session_state"] == "live")
+    assert world.listed("ben") == ["a.txt"]
+    assert logins(world) == sessions
+    assert again.address == central.address
+
+
+def test_a_download_goes_on_after_kill_9_with_what_was_on_disk(world, tmp_path):
+    data = noise(192 * MIB)
+    world.share("ana", "big.bin", data)
+    central = world.central()
+    world.peer("ana", central)
+    ben = world.peer("ben", central)
+    until(lambda: world.listed("ben") == ["big.bin"])
+    out = tmp_path / "out"
+    out.mkdir()
+    getting = world.relevo("ben", "get", "big.bin", "--to", out, background=True)
+
+    def some_of_it_is_there():
+        return any(part.stat().st_blocks * 512 > 8 * MIB for part in out.glob(".relevo-*.part"))
+
+    until(some_of_it_is_there)
+    ben.kill()
+    getting.wait(30)
+    assert not (out / "big.bin").exists()
+    world.peer("ben", central)
+    fetched = world.json("ben", "get", "big.bin", "--to", out, "--quiet")
+    assert (out / "big.bin").read_bytes() == data
+    assert fetched["files"][0]["resumed_bytes"] >= 8 * MIB
+
+
+def test_a_second_central_on_the_same_data_or_port_refuses_to_start(world, tmp_path):
+    central = world.central()
+    for data in (tmp_path / "central", tmp_path / "elsewhere"):
+        done = subprocess.run(
+            [sys.executable, "-m", "central", "serve", "--data", str(data), "--listen", central.address],
+            capture_output=True,
+            text=True,
+            env=environment(),
+            cwd=ROOT,
+            timeout=20,
+            check=False,
+        )
+        assert done.returncode == 7
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def grpcurl(*arguments):
+    done = subprocess.run([GRPCURL, "-plaintext", *arguments], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_grpcurl_inspects_and_calls_a_peer(world):
+    world.share("ana", "a.txt", b"a")
+    ana = world.peer("ana", world.central())
+    until(lambda: world.listed("ana") == ["a.txt"])
+    assert "relevo.v1.PeerRelay" in grpcurl(ana.address, "list")
+    assert "rpc GetBlock" in grpcurl(ana.address, "describe", "relevo.v1.PeerRelay")
+    assert "SERVING" in grpcurl(ana.address, "grpc.health.v1.Health/Check")
+    answer = grpcurl("-d", '{"request": {"query": "a"}}', ana.address, "relevo.v1.PeerRelay/ListFiles")
+    assert json.loads(answer)["response"]["files"][0]["path"] == "a.txt"
+
+
+def test_sigint_ends_a_daemon_as_politely_as_sigterm(world):
+    central = world.central()
+    ana = world.peer("ana", central)
+    world.peer("ben", central)
+    until(lambda: len(world.json("ben", "peers")["peers"]) == 2)
+    assert ana.end(signal.SIGINT) == 0
+    until(lambda: len(world.json("ben", "peers")["peers"]) == 1, 3)
