@@ -77,6 +77,7 @@ class ControlServicer(PeerControlServicer):
             sent_bytes=parts.serving.sent_bytes,
             received_bytes=parts.transfers.received_bytes,
             version=parts.version,
+            session_id=session.login.session_id if session.login else "",
         )
 
     async def ListFiles(

@@ -57,6 +57,10 @@ class Progress:
         """Notes that blocks are asked for from `now` (seconds) on, for the rate."""
         self._began = now
 
+    def present(self, count: int) -> None:
+        """Notes `count` bytes that stood at the target, finished, before anything was asked for."""
+        self.done_bytes += count
+
     def resumed(self, count: int) -> None:
         """Notes `count` bytes that were on disk already."""
         self.resumed_bytes += count

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ class Session:
             response = await self._send_login(stub, central)
         except errors.ClockSkew as error:
             # This machine's clock is off: sign by central's time from now on.
-            self._clock_offset = float(error.metadata.get("central_time", self._wall())) - self._wall()
+            self._clock_offset = _told_time(error, self._wall()) - self._wall()
             log.warning(
                 "this machine's clock is %.0f s away from central's; requests are signed by central's",
                 -self._clock_offset,
@@ -270,6 +271,15 @@ class Session:
             self._live.set()
         else:
             self._live.clear()
+
+
+def _told_time(error: errors.ClockSkew, now: float) -> float:
+    """Returns central's time in seconds since 1970, or `now` when what it told is no time."""
+    try:
+        told = float(error.metadata.get("central_time", ""))
+    except ValueError:
+        return now
+    return told if math.isfinite(told) else now
 
 
 def _pause(error: errors.RelevoError, failures: int) -> float:

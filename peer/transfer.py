@@ -108,7 +108,7 @@ class Downloader:
                     raise exists_already(location)
                 leftover = partial_name(request.content_id)
                 await asyncio.to_thread(remove_leftover, request.directory, request.name, leftover)
-                progress.resumed(request.size)
+                progress.present(request.size)
                 return Fetched(location, manifest)
             if request.size == 0:
                 manifest = empty_manifest(request.content_id)

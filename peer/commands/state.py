@@ -27,7 +27,9 @@ def status(home: Path, as_json: bool) -> None:
     with daemon_of(home) as daemon:
         found = daemon.status()
     if as_json:
-        document.write(document.fields_of(found))
+        shown = document.fields_of(found)
+        del shown["session_id"]  # a secret, which does not belong into what people paste
+        document.write(shown)
     else:
         say(status_page(found, time.time()))
 
