@@ -4,12 +4,13 @@ import asyncio
 import os
 import sqlite3
 import sys
+from dataclasses import replace
 
 import pytest
 
 from central.sqlite_schema import FILE_NAME, VERSION
 from central.sqlite_store import SqliteStore
-from central.store import Batch, Copy, Entry, FileQuery, PeerRecord, PlacementRecord, Receipt
+from central.store import Batch, Copy, Entry, FileQuery, PeerRecord, PlacementRecord, Receipt, SessionEnd
 from core.errors import NotPossible, Unreachable
 
 ANA, BEA = "a" * 52, "b" * 52
@@ -53,7 +54,9 @@ def rows(data, query):
         db.close()
 
 
-async def test_the_directory_is_for_its_owner_only(data, store):
+async def test_the_directory_is_for_its_owner_only(data):
+    data.mkdir(0o755, parents=True)
+    await (await SqliteStore.open(data)).close()
     assert data.stat().st_mode & 0o777 == 0o700
 
 
@@ -102,6 +105,15 @@ async def test_a_full_disk_is_said_to_be_full_and_changes_nothing(data, store):
     assert await store.catalogue_version(ANA) == 2
 
 
+async def test_a_mutation_that_fails_half_way_leaves_nothing(store):
+    await join(store, ANA)
+    twin = PeerRecord(BEA, b"key", "name", (), "a" * 32, 2, 1.0)
+    with pytest.raises(sqlite3.IntegrityError):
+        await store.login(twin, Receipt(BEA, "login", b"", 1.0))
+    assert await store.public_key(BEA) is None
+    assert await store.answer(BEA, "login") is None
+
+
 async def test_files_that_nobody_uses_leave_no_rows(data, store):
     async def kept():
         await store.purge(1000.0, 1000.0)
@@ -126,6 +138,15 @@ async def test_files_that_nobody_uses_leave_no_rows(data, store):
     await publish(store, ANA, entry("three", Y))
     await publish(store, ANA, removed=("three",))
     assert await kept() == ["both", "two"]
+    await publish(store, ANA, entry("four"))
+    await store.place(replace(placed, path="four"), Receipt(ANA, "place again", b"", 1.0))
+    await publish(store, ANA, removed=("four",))
+    await store.place(replace(placed, path="both"), Receipt(ANA, "place anew", b"", 1.0))
+    assert await kept() == ["both", "two"]
+    await store.end_sessions(["b" * 32], SessionEnd.EXPIRED, 10.0, None)
+    await store.purge(1000.0, 1000.0)
+    assert rows(data, "SELECT path FROM files") == [("both",)]
+    assert rows(data, "SELECT count(*) FROM libraries") == [(1,)]
 
 
 PUBLISHER = """

@@ -103,6 +103,11 @@ async def test_a_login_makes_a_live_peer(store):
     assert await store.public_key(CAI) is None
 
 
+async def test_a_peer_may_offer_more_bytes_than_a_column_holds(store):
+    await store.login(replace(peer(ANA), free_bytes=2**64 - 1), fresh())
+    assert (await store.live_peers())[0].free_bytes >= 2**62
+
+
 async def test_a_newer_login_supersedes_the_older_session(store):
     await join(store, ANA)
     await store.login(peer(ANA, 2, "e" * 32), fresh())
@@ -333,12 +338,35 @@ async def test_asking_again_changes_the_wanted_number_and_keeps_confirmations(st
     assert pending.copies == (Copy(BEA, confirmed=True), Copy(CAI))
 
 
+async def test_asking_again_for_another_path_moves_the_placement(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"), entry("g", modify_time=9.0, executable=True))
+    number = await place(store, path="f", copies=[BEA])
+    await publish(store, BEA, stored=(X,))
+    await place(store, path="g")
+    await publish(store, ANA, removed=("f", "g"))
+    (file,) = (await store.list_files(FileQuery())).items
+    assert (file.path, file.modify_time, file.executable) == ("g", 9.0, True)
+    assert (await store.placement(number)).path == "g"
+
+
+async def test_a_chosen_peer_that_is_gone_for_good_is_not_chosen_any_more(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"))
+    number = await place(store, copies=[BEA])
+    await leave(store, BEA)
+    await store.purge(1000.0, 1000.0)
+    await store.login(peer(BEA, 3), fresh(BEA))
+    assert (await store.placement(number)).copies == ()
+
+
 async def test_a_declined_copy_is_remembered_until_it_is_chosen_again(store):
     await join(store, ANA, BEA, CAI)
     await publish(store, ANA, entry("f"))
     number = await place(store, copies=[BEA])
     await store.add_copies(number, [CAI])
     await publish(store, BEA, declined=(number, "f" * 32))
+    await publish(store, BEA, dropped=(X,))
     declined = await store.placement(number)
     assert (declined.copies, declined.declined) == ((Copy(CAI),), (BEA,))
     await store.add_copies(number, [BEA])
