@@ -377,6 +377,18 @@ async def test_a_download_elsewhere_is_offered_until_it_is_changed(library_bench
     assert not (await library_bench.open()).files
 
 
+async def test_a_download_elsewhere_that_was_changed_is_withdrawn_for_good(library_bench):
+    library = await library_bench.open()
+    library_bench.write("got", b"as fetched", library_bench.base)
+    await library.add_fetched(library_bench.base / "got", "got", manifest_of(b"as fetched"))
+    assert set(library.files) == {"got"}
+    library_bench.write("got", b"edited", library_bench.base)
+    await library.rescan()
+    assert not library.files
+    await library_bench.close(library)
+    assert not (await library_bench.open()).files
+
+
 async def test_a_download_on_a_disk_that_is_away_is_offered_again_when_it_is_back(library_bench):
     library = await library_bench.open()
     disk = library_bench.base / "disk"
@@ -513,7 +525,8 @@ async def test_sharing_a_file_outside_copies_it_in_with_mtime_and_executable_bit
     assert [path.name for path in library_bench.shared.iterdir()] == ["año 空.sh"]
 
 
-async def test_sharing_never_replaces_another_file(library_bench):
+async def test_sharing_never_replaces_another_file_and_copies_nothing_in_vain(library_bench, monkeypatch):
+    monkeypatch.setattr(reflink, "copy_file", lambda *_args: pytest.fail("there was no need to copy"))
     library_bench.write("same-size", b"aaaa")
     library_bench.write("other-size", b"aaaa")
     library_bench.write("folder/x", b"x")
