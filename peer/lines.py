@@ -1,16 +1,16 @@
 """A line to one holder: its addresses in order, the one that works remembered."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
 import grpc
 
-from core.errors import Busy, Corrupt, RelevoError, Unreachable
+from core.errors import Busy, Corrupt
 from core.status import from_rpc_error
 from peer.channels import Channels
 from peer.contacts import Contact
+from peer.racing import first_success
 from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse, GetManifestRequest, GetManifestResponse
 
 T = TypeVar("T")
@@ -60,33 +60,3 @@ class Line:
         if len(addresses) == 1:
             return await at(addresses[0])
         return await first_success([partial(at, address) for address in addresses], self._patience)
-
-
-async def first_success(attempts: Sequence[Callable[[], Awaitable[T]]], patience: float) -> T:
-    """Returns the first result; starts the next attempt when one fails or is silent for `patience` seconds.
-
-    Raises:
-        RelevoError: every attempt failed: the first error that says more than Unreachable, or that.
-    """
-    waiting = list(attempts)
-    running: set[asyncio.Future[T]] = set()
-    failure: RelevoError = Unreachable("it has no address")
-    try:
-        while waiting or running:
-            if waiting:
-                running.add(asyncio.ensure_future(waiting.pop(0)()))
-            timeout = patience if waiting else None
-            done, running = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            for attempt in done:
-                error = attempt.exception()
-                if error is None:
-                    return attempt.result()
-                if not isinstance(error, RelevoError):
-                    raise error
-                if isinstance(failure, Unreachable):
-                    failure = error
-    finally:
-        for attempt in running:
-            attempt.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-    raise failure

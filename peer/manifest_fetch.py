@@ -7,7 +7,8 @@ from functools import partial
 from core.content import DIGEST_BYTES, Layout
 from core.errors import Corrupt, InvalidInput, NotFound, RelevoError, Unreachable
 from core.manifest import Manifest, Root, checked_root
-from peer.lines import Line, first_success
+from peer.lines import Line
+from peer.racing import first_success
 from relevo.v1.peer_relay_pb2 import GetManifestRequest, GetManifestResponse
 
 # Called with a peer id and a reason when that holder is not to be asked any more.

@@ -4,8 +4,7 @@ Nobody waits for a neighbour: when one has not answered within `PATIENCE`, the n
 first answer counts. That is safe, since look-ups change nothing and mutations carry a request id.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +16,7 @@ from core import errors
 from core.status import from_rpc_error
 from peer.channels import Channels
 from peer.contacts import Contact
+from peer.racing import first_success
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from relevo.v1.content_pb2 import Neighbours
@@ -122,7 +122,12 @@ class Routes:
     async def _call(self, rpc: str, request: Message) -> tuple[Any, Taken]:
         began = self._clock()
         attempts = [partial(self._attempt, way, rpc, request) for way in self.ways(began)]
-        answer, way = await first_answer(attempts, PATIENCE)
+        try:
+            answer, way = await first_success(attempts, PATIENCE, final=_ANSWERS)
+        except _ANSWERS:
+            raise
+        except errors.RelevoError as error:
+            raise errors.Unreachable(_UNREACHABLE) from error
         self._resting.pop(way.address, None)
         self.last = Taken(way, self._clock() - began)
         return answer, self.last
@@ -139,30 +144,3 @@ class Routes:
             if not isinstance(found, _ANSWERS):
                 self._resting[way.address] = self._clock() + REST
             raise found from error
-
-
-async def first_answer(attempts: Sequence[Callable[[], Awaitable[T]]], patience: float) -> T:
-    """Returns the first answer: starts the next attempt when one fails or stays silent for `patience` seconds.
-
-    Raises:
-        RelevoError: the first that is an answer of central's.
-        Unreachable: every attempt failed otherwise.
-    """
-    waiting = list(attempts)
-    running: set[asyncio.Future[T]] = set()
-    try:
-        while waiting or running:
-            if waiting:
-                running.add(asyncio.ensure_future(waiting.pop(0)()))
-            timeout = patience if waiting else None
-            done, running = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            for attempt, error in [(attempt, attempt.exception()) for attempt in done]:
-                if error is None:
-                    return attempt.result()
-                if isinstance(error, _ANSWERS) or not isinstance(error, errors.RelevoError):
-                    raise error
-    finally:
-        for attempt in running:
-            attempt.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-    raise errors.Unreachable(_UNREACHABLE)

@@ -8,8 +8,9 @@ from core import errors
 from core.rpc import Server
 from peer.carrying import DirectCarrier, Joined
 from peer.channels import Channels
+from peer.racing import first_success
 from peer.relay_servicer import RelayServicer
-from peer.routes import REST, Routes, first_answer
+from peer.routes import REST, Routes
 from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
@@ -207,5 +208,5 @@ async def test_the_first_answer_counts_and_the_others_are_cancelled():
     async def quick():
         return "answer"
 
-    assert await first_answer([silent, quick], patience=0.01) == "answer"
+    assert await first_success([silent, quick], patience=0.01) == "answer"
     assert cancelled.is_set()
