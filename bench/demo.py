@@ -19,8 +19,8 @@ from bench.killed_download import Kill, killed_download
 from bench.programs import Failed, Program, Programs, until
 from bench.scenery import MIB, Peer, listed, random_name, same, share_out, write_random
 from core.errors import RelevoError
-from peer.client import Daemon
-from peer.show import count, rate, size, span
+from peer.commands.client import Daemon
+from peer.commands.show import count, rate, size, span
 from relevo.v1.central_directory_pb2 import PeerListing
 
 NAMES = ("ana", "ben", "carla", "dora")

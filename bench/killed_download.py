@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.programs import Program, Programs, until
-from peer.client import Daemon
+from peer.commands.client import Daemon
 from relevo.v1.peer_control_pb2 import TRANSFER_KIND_DOWNLOAD, TRANSFER_STATE_RUNNING, TRANSFER_STATE_WAITING, Transfer
 
 # The kill falls in when the download is between these parts of its way, with bytes from both holders.

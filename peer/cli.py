@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
+from peer.commands.failures import PoliteGroup
 from peer.commands.get import get
 from peer.commands.listing import ls
 from peer.commands.network import neighbour, peers
 from peer.commands.put import put
 from peer.commands.serve import serve
 from peer.commands.state import logout, status, transfers
-from peer.failures import PoliteGroup
 
 
 @click.group("relevo", cls=PoliteGroup)
@@ -43,7 +43,7 @@ def _default_home() -> Path:
 @click.pass_obj
 def menu(home: Path) -> None:
     """Upload, download and log out by choosing from a menu."""
-    from peer import menu as interactive  # noqa: PLC0415 - only this command needs it
+    from peer.commands import menu as interactive  # noqa: PLC0415 - only this command needs it
 
     interactive.run(home)
 

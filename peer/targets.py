@@ -10,7 +10,7 @@ from core.manifest import Manifest
 from core.names import printable
 from peer import rooted
 from peer.disk_errors import disk_error
-from peer.hashing import hash_file
+from peer.library.hashing import hash_file
 from peer.rooted import Stamp
 
 

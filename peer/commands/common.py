@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from core.names import printable
-from peer.show import span
+from peer.commands.show import span
 
 if TYPE_CHECKING:
-    from peer.client import Daemon
+    from peer.commands.client import Daemon
     from relevo.v1.content_pb2 import PeerInfo
     from relevo.v1.peer_control_pb2 import Route
 
@@ -26,7 +26,7 @@ def daemon_of(home: Path) -> "Daemon":
     """
     # gRPC's own log would stand between the lines that a person reads.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from peer.client import Daemon  # noqa: PLC0415 - gRPC is slow to import, and `--help` does without
+    from peer.commands.client import Daemon  # noqa: PLC0415 - gRPC is slow to import, and `--help` does without
 
     return Daemon(home)
 

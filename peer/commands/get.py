@@ -6,9 +6,9 @@ import click
 
 from core.errors import RelevoError, Unreachable
 from core.names import printable
-from peer import document
+from peer.commands import document
 from peer.commands.common import daemon_of, json_option, say
-from peer.failures import Failure, Stopped, tell
+from peer.commands.failures import Failure, Stopped, tell
 
 
 class Outcome:
@@ -43,7 +43,7 @@ def get(home: Path, names: tuple[str, ...], directory: Path, *, quiet: bool, as_
     overwritten. Ctrl-C stops, with exit code 130; the same command goes on from where it was.
     """
     with daemon_of(home) as daemon:
-        from peer import getting, progress_bars  # noqa: PLC0415 - gRPC is slow to import, and `--help` does without
+        from peer.commands import getting, progress_bars  # noqa: PLC0415 - gRPC is slow to import, and `--help` does without
 
         outcome, files = Outcome(), []
         for name in names:

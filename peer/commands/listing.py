@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from core.names import normal, printable
-from peer import document, show
+from peer.commands import document, show
 from peer.commands.common import daemon_of, json_option, say
 
 if TYPE_CHECKING:

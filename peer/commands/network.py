@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from peer import document, show
+from peer.commands import document, show
 from peer.commands.common import daemon_of, json_option, route_line, say
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from core.errors import RelevoError, Unreachable
-from peer import document
+from peer.commands import document
 from peer.commands.common import daemon_of, json_option, say
+from peer.commands.failures import STOPPED, Stopped
 from peer.commands.get import Outcome
-from peer.failures import STOPPED, Stopped
 
 if TYPE_CHECKING:
-    from peer.putting import Put
+    from peer.commands.putting import Put
 
 MAX_REPLICAS = 32
 
@@ -44,7 +44,7 @@ def put(home: Path, files: tuple[Path, ...], *, replicas: int, wait: bool, timeo
     outcome = Outcome()
     done: list[Put] = []
     with daemon_of(home) as daemon:
-        from peer import getting, progress_bars, putting  # noqa: PLC0415 - gRPC is slow to import
+        from peer.commands import getting, progress_bars, putting  # noqa: PLC0415 - gRPC is slow to import
 
         try:
             with progress_bars.bars() as bars:

@@ -7,7 +7,7 @@ import click
 from core.errors import InvalidInput
 from core.names import check_peer_name
 from core.options import config_option, log_option
-from peer import params
+from peer.commands import params
 from peer.settings import Remembered, ServeSettings, default_name, recall
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from core.names import printable
-from peer import document, show
+from peer.commands import document, show
 from peer.commands.common import daemon_of, json_option, peer_line, route_line, say
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def leave(home: Path) -> None:
     """Logs out, waits until the daemon is gone, and says how it went."""
     with daemon_of(home) as daemon:
         confirmed = daemon.logout()
-    from peer.client import runs  # noqa: PLC0415 - gRPC is slow to import
+    from peer.commands.client import runs  # noqa: PLC0415 - gRPC is slow to import
 
     deadline = time.monotonic() + _PATIENCE
     while not (gone := not runs(home)) and time.monotonic() < deadline:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from peer.hashing import Hasher, hash_part
 from peer.library import Library, LibrarySettings
+from peer.library.hashing import Hasher, hash_part
 
 
 class LibraryBench:

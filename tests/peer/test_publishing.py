@@ -2,8 +2,8 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from peer.library import LibraryFile
 
+from peer.library import LibraryFile
 from peer.publishing import MAX_BATCH_BYTES, MAX_ITEMS, Batch, Published, differences
 
 paths = st.text("abcé空", min_size=1, max_size=3)

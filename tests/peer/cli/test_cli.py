@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from core import errors
 from core.content import digest
 from core.rpc import Server
-from peer import show
 from peer.cli import relevo
+from peer.commands import show
 from peer.settings import control_address, control_socket
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import content_pb2

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer import show
+from peer.commands import show
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 NOW = 1_800_000_000.0

@@ -6,11 +6,11 @@ import threading
 import pytest
 
 from core.manifest import manifest_of
-from peer import hash_queue
-from peer.hash_queue import HashQueue
-from peer.hashing import Hasher, hash_part
+from peer.library import hash_queue
+from peer.library.hash_queue import HashQueue
+from peer.library.hashing import Hasher, hash_part
+from peer.library.scan import Found
 from peer.rooted import Stamp
-from peer.scan import Found
 
 
 class Bench:

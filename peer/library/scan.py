@@ -15,9 +15,9 @@ from pathlib import Path
 from core.errors import RelevoError
 from core.names import normal
 from peer import rooted
-from peer.ignore import IGNORE_FILE, IgnoreRules, reason_of
+from peer.library.ignore import IGNORE_FILE, IgnoreRules, reason_of
+from peer.library.selection import SILENT, ancestors, kind_refusal, name_refusal
 from peer.rooted import Stamp
-from peer.selection import SILENT, ancestors, kind_refusal, name_refusal
 
 # What a path answers that was there a moment ago, or that leads through a link.
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})

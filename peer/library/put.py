@@ -8,14 +8,15 @@ from pathlib import Path
 from core.errors import AlreadyExists, Corrupt, NotPossible
 from core.manifest import Manifest
 from core.names import normal, printable
-from peer import rooted, sharing
-from peer.hashing import Hasher
-from peer.holdings import Holdings, LibraryFile
-from peer.ignore import reason_of
+from peer import rooted
+from peer.library import sharing
+from peer.library.hashing import Hasher
+from peer.library.holdings import Holdings, LibraryFile
+from peer.library.ignore import reason_of
+from peer.library.scan import Found
+from peer.library.selection import name_refusal
+from peer.library.shared_directory import SharedDirectory
 from peer.rooted import Stamp
-from peer.scan import Found
-from peer.selection import name_refusal
-from peer.shared_directory import SharedDirectory
 
 
 class Putter:

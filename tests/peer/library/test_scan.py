@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.names import normal, path_problem
-from peer import selection
-from peer.ignore import IgnoreRules
+from peer.library import selection
+from peer.library.ignore import IgnoreRules
+from peer.library.scan import Found, Scanner, Sight
+from peer.library.tree import Tree
 from peer.rooted import Stamp
-from peer.scan import Found, Scanner, Sight
-from peer.tree import Tree
 
 NO_RULES = IgnoreRules()
 

@@ -7,7 +7,7 @@ size and mtime as they were.
 
 from collections.abc import Iterable
 
-from peer.scan import Found
+from peer.library.scan import Found
 
 
 class Settling:

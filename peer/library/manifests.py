@@ -3,8 +3,8 @@
 from collections import OrderedDict
 
 from core.manifest import Manifest
-from peer.index import Index
-from peer.worker import Worker
+from peer.library.index import Index
+from peer.library.worker import Worker
 
 _MOST_BYTES = 32 * 1024 * 1024
 

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from peer.ignore import IgnoreRules, read_rules
+from peer.library.ignore import IgnoreRules, read_rules
 
 
 @pytest.mark.parametrize(

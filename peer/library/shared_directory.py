@@ -10,17 +10,17 @@ from pathlib import Path
 from core.errors import Corrupt, RelevoError
 from core.manifest import Manifest
 from core.names import normal, printable
-from peer.hash_queue import HashQueue
-from peer.hashing import Hashed, Hasher
-from peer.holdings import Holdings, LibraryFile, Place, PlaceKind
-from peer.ignore import IGNORE_FILE, IgnoreRules, read_rules, reason_of
-from peer.index import Index
-from peer.scan import Found, Scanner
-from peer.selection import ancestors, outermost
-from peer.settling import Settling
-from peer.tree import Changes, Tree
-from peer.watch import RootWatch
-from peer.worker import Worker
+from peer.library.hash_queue import HashQueue
+from peer.library.hashing import Hashed, Hasher
+from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
+from peer.library.ignore import IGNORE_FILE, IgnoreRules, read_rules, reason_of
+from peer.library.index import Index
+from peer.library.scan import Found, Scanner
+from peer.library.selection import ancestors, outermost
+from peer.library.settling import Settling
+from peer.library.tree import Changes, Tree
+from peer.library.watch import RootWatch
+from peer.library.worker import Worker
 
 log = logging.getLogger("relevo.library")
 # Looking at everything takes at most this part of the time.

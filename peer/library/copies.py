@@ -12,11 +12,11 @@ from core.errors import Corrupt, NotFound, NotPossible, RelevoError
 from core.manifest import Manifest
 from core.names import printable
 from peer import rooted
-from peer.hashing import Hasher
-from peer.holdings import Holdings, LibraryFile, Place, PlaceKind
-from peer.index import Index, Remembered
+from peer.library.hashing import Hasher
+from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
+from peer.library.index import Index, Remembered
+from peer.library.worker import Worker
 from peer.rooted import Stamp
-from peer.worker import Worker
 
 log = logging.getLogger("relevo.library")
 _NAME = re.compile(r"[0-9a-f]{64}")

@@ -16,8 +16,8 @@ from core.content import MAX_BLOCK, Layout, digest
 from core.errors import Corrupt, RelevoError
 from core.manifest import Manifest
 from peer import rooted
+from peer.library.scan import Found
 from peer.rooted import Stamp
-from peer.scan import Found
 
 PART_BYTES = 32 * 1024 * 1024
 JOB_FILES = 64

@@ -7,8 +7,8 @@ import pytest
 
 from core.errors import Corrupt
 from core.manifest import manifest_of
-from peer.blocks import BlockReader
-from peer.holdings import Place, PlaceKind
+from peer.library.blocks import BlockReader
+from peer.library.holdings import Place, PlaceKind
 from peer.rooted import Stamp
 
 

@@ -2,7 +2,7 @@
 
 What is promised: a file is offered only under the content id of bytes that were in it while its size, mtime and inode
 rested; once they change it is withdrawn and hashed anew. A writer that changes bytes and puts size and mtime back is
-noticed when the file is next opened for others, not before. `peer.selection` says what is never offered.
+noticed when the file is next opened for others, not before. `peer.library.selection` says what is never offered.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from core.errors import Busy, Corrupt, NotFound, NotPossible, RelevoError
 from core.manifest import Manifest
 from core.names import check_path, printable
 from peer import rooted
-from peer.blocks import BlockReader
-from peer.copies import Copies, finished_stamp, store_name
-from peer.hashing import Hasher
-from peer.holdings import Holdings, LibraryFile, Place, PlaceKind
-from peer.index import Index
-from peer.manifests import Manifests
-from peer.put import Putter
+from peer.library.blocks import BlockReader
+from peer.library.copies import Copies, finished_stamp, store_name
+from peer.library.hashing import Hasher
+from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
+from peer.library.index import Index
+from peer.library.manifests import Manifests
+from peer.library.put import Putter
+from peer.library.shared_directory import LibrarySettings, SharedDirectory
+from peer.library.worker import Worker
 from peer.rooted import Stamp
-from peer.shared_directory import LibrarySettings, SharedDirectory
-from peer.worker import Worker
 
 __all__ = ["Library", "LibraryFile", "LibrarySettings"]
 log = logging.getLogger("relevo.library")

@@ -11,7 +11,7 @@ from pathlib import Path
 from core.errors import NotFound, NotPossible, RelevoError
 from core.names import printable
 from peer import reflink, rooted
-from peer.ignore import reason_of
+from peer.library.ignore import reason_of
 from peer.rooted import Stamp
 
 _ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH

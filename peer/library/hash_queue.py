@@ -6,8 +6,8 @@ from contextlib import aclosing
 from pathlib import Path
 
 from core.errors import RelevoError
-from peer.hashing import PART_BYTES, Hashed, Hasher
-from peer.scan import Found
+from peer.library.hashing import PART_BYTES, Hashed, Hasher
+from peer.library.scan import Found
 
 _BATCH = 1024
 Done = Callable[[list[Hashed]], Awaitable[None]]

@@ -4,7 +4,7 @@ import queue
 
 import pytest
 
-from peer.watch import RootWatch, Watcher
+from peer.library.watch import RootWatch, Watcher
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import click
 
 from core.errors import RelevoError
 from core.names import printable
-from peer import show
+from peer.commands import show
 from peer.commands.common import daemon_of, say
+from peer.commands.failures import Failure, tell
 from peer.commands.state import leave
-from peer.failures import Failure, tell
 
 if TYPE_CHECKING:
-    from peer.client import Daemon
+    from peer.commands.client import Daemon
     from relevo.v1.content_pb2 import CatalogueFile
 
 # Files that a search offers by number.
@@ -62,7 +62,7 @@ def _ask(question: str, default: str | None = None) -> str:
 
 
 def _upload(home: Path) -> None:
-    from peer import getting, progress_bars, putting  # noqa: PLC0415 - gRPC is slow to import
+    from peer.commands import getting, progress_bars, putting  # noqa: PLC0415 - gRPC is slow to import
 
     source = Path(_ask("File to upload")).expanduser()
     putting.check_source(source)
@@ -73,7 +73,7 @@ def _upload(home: Path) -> None:
 
 
 def _download(home: Path) -> None:
-    from peer import getting, progress_bars  # noqa: PLC0415 - gRPC is slow to import
+    from peer.commands import getting, progress_bars  # noqa: PLC0415 - gRPC is slow to import
 
     failures: list[Failure] = []
     with daemon_of(home) as daemon:
@@ -91,7 +91,7 @@ def _download(home: Path) -> None:
 
 def _chosen_file(daemon: "Daemon", query: str) -> "CatalogueFile | None":
     from core.names import normal  # noqa: PLC0415
-    from peer import getting  # noqa: PLC0415 - gRPC is slow to import
+    from peer.commands import getting  # noqa: PLC0415 - gRPC is slow to import
 
     files = list(daemon.files(normal(query), limit=_OFFERED))
     if not files:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from core.errors import InvalidInput, NotFound, Unreachable
 from core.names import printable
-from peer import show
-from peer.client import Daemon, error_of
-from peer.getting import FIRST_PAUSE, LAST_PAUSE, is_over
-from peer.progress_bars import Bars
+from peer.commands import show
+from peer.commands.client import Daemon, error_of
+from peer.commands.getting import FIRST_PAUSE, LAST_PAUSE, is_over
+from peer.commands.progress_bars import Bars
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, Placement
 

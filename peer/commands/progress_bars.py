@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from core.names import last_part, printable
-from peer import show
+from peer.commands import show
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.content_pb2 import Placement
 

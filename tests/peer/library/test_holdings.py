@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.holdings import Holdings, LibraryFile, Place, PlaceKind
+from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
 from peer.rooted import Stamp
 
 SHARED, FETCHED, STORED = Path("/shared"), Path("/home/user"), Path("/home/store")

@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from core.names import normal
-from peer.scan import Found, Sight
-from peer.selection import TWIN, preference
+from peer.library.scan import Found, Sight
+from peer.library.selection import TWIN, preference
 
 
 @dataclass(slots=True)

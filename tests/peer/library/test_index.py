@@ -10,8 +10,8 @@ import pytest
 
 from core.errors import Corrupt, NotFound, NotPossible
 from core.manifest import manifest_of
-from peer import index as index_module
-from peer.index import Index, Remembered
+from peer.library import index as index_module
+from peer.library.index import Index, Remembered
 from peer.rooted import Stamp
 
 ONE, TWO = manifest_of(b"one"), manifest_of(os.urandom(300_000))
@@ -151,7 +151,7 @@ def test_a_process_that_is_killed_has_lost_nothing_acknowledged(opened, tmp_path
 import os, signal
 from pathlib import Path
 from core.manifest import manifest_of
-from peer.index import Index
+from peer.library.index import Index
 from peer.rooted import Stamp
 index = Index(Path({str(tmp_path / "index.db")!r}))
 index.open()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from core.errors import Corrupt
 from core.manifest import Manifest
 from peer import rooted
-from peer.holdings import Place
+from peer.library.holdings import Place
 from peer.rooted import Stamp
 
 _MOST_OPEN = 64

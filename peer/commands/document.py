@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from core.names import printable
-from peer.show import moment
+from peer.commands.show import moment
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
