@@ -280,3 +280,23 @@ async def test_a_caller_that_hangs_up_leaves_a_whole_login_behind(network):
     live = await network.directory._store.live_peers()
     assert [peer.session_id for peer in live] == [answer.session_id]
     await asyncio.gather(sent, return_exceptions=True)
+
+
+async def test_a_login_that_the_store_cannot_keep_leaves_neighbours_as_they_were(network, fails_with, monkeypatch):
+    relay, user = await network.logged_in(), await network.logged_in()
+    before = [await relay.neighbours(), await user.neighbours()]
+    newcomer = network.peer()
+
+    async def disk_is_full(peer, receipt):
+        raise errors.Unreachable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(network.directory._store, "login", disk_is_full)
+        with fails_with(errors.Unreachable, "disk is full"):
+            await newcomer.login()
+        with fails_with(errors.Unreachable, "disk is full"):
+            await relay.login(addresses=[])
+    assert [await relay.neighbours(), await user.neighbours()] == before
+    assert newcomer.id not in network.directory.roster.neighbours
+    await newcomer.login()
+    assert set(await newcomer.neighbours()) == {relay.id, user.id}
