@@ -15,6 +15,8 @@ async def test_after_a_restart_everything_is_there_and_peers_go_on_with_their_se
     last = await network.stub.Login(request)
     peers[3].session_id = last.session_id
     await network.restart()
+    first = await peers[1].stream().beat()
+    assert [directive.store.placement_id for directive in first.directives] == [placement.placement_id]
     assert {file.path for file in (await network.stub.ListFiles(pb2.ListFilesRequest())).files} == {"a.txt", "b.txt"}
     assert [await peer.neighbours() for peer in peers] == neighbours
     assert (await network.stub.Login(request)).session_id == last.session_id
