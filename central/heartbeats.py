@@ -91,13 +91,13 @@ class Heartbeats:
         self._roster = directory.roster
         self._placements = directory.placements
         self._streams: set[HeartbeatStream] = set()
-        self._stopping: Unreachable | None = None
+        self._stopping = False
 
     def stop(self) -> None:
         """Ends all streams politely; new ones are refused."""
-        self._stopping = Unreachable("central is stopping; beat again when it is back")
+        self._stopping = True
         for stream in self._streams:
-            stream.end(self._stopping)
+            stream.end(_stopping())
 
     async def serve(
         self, requests: AsyncIterator[pb2.HeartbeatRequest], context: Any
@@ -113,7 +113,7 @@ class Heartbeats:
             Unreachable: central is stopping.
         """
         if self._stopping:
-            raise self._stopping
+            raise _stopping()
         stream = HeartbeatStream()
         self._streams.add(stream)
         work = [self._read(requests, stream), self._write(stream, context)]
@@ -189,3 +189,7 @@ class Heartbeats:
         if stream.beat:
             self._roster.unlisten(stream.beat.peer_id, stream)
             self._roster.leases.broken(stream.beat.session_id, stream.number, self._directory.clock())
+
+
+def _stopping() -> Unreachable:
+    return Unreachable("central is stopping; beat again when it is back")

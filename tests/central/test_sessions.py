@@ -78,7 +78,8 @@ async def test_a_login_that_was_changed_on_the_way_is_refused(network, fails_wit
     elif change == "request_id":
         request.signed.request_id = new_request_id()
     else:
-        request.signed.signature = b"\x30" + request.signed.signature[1:-1] + b"\x00"
+        signature = request.signed.signature
+        request.signed.signature = signature[:-1] + bytes([signature[-1] ^ 1])
     with fails_with(errors.Unauthenticated):
         await network.stub.Login(request)
 
