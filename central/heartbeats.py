@@ -17,6 +17,8 @@ from core.errors import InvalidInput, Unreachable
 from relevo.v1 import central_directory_pb2 as pb2
 
 _MAX_OWED = 16
+# How long an answer under way may take, in seconds, once the stream has ended.
+_LAST_WRITE = 0.5
 
 
 class HeartbeatStream:
@@ -61,6 +63,7 @@ class HeartbeatStream:
         """Ends the stream now, with an error or in order."""
         if self.ended.done():
             return
+        self._due.set()
         if error:
             self.ended.set_exception(error)
             self.ended.exception()  # a stream that is torn down meanwhile has nobody to raise it
@@ -72,11 +75,11 @@ class HeartbeatStream:
 
         Any answer carries the latest state, so a change that came before it is told by it.
         """
-        while not (self._owed or self._changed):
-            if self._finished:
-                return None
+        while not (self._owed or self._changed or self._finished or self.ended.done()):
             self._due.clear()
             await self._due.wait()
+        if self.ended.done() or not (self._owed or self._changed):
+            return None
         self._changed = False
         sequence = self._owed.popleft() if self._owed else 0
         self._room.set()
@@ -112,20 +115,24 @@ class Heartbeats:
             SessionUnknown, SessionMismatch, SessionSuperseded: as `Sessions.require`, at any time.
             Unreachable: central is stopping.
         """
-        if self._stopping:
-            raise _stopping()
+        # The status of a stream that ends cannot be sent while its headers are still under way with a first answer.
+        await context.send_initial_metadata(())
         stream = HeartbeatStream()
         self._streams.add(stream)
-        work = [self._read(requests, stream), self._write(stream, context)]
-        tasks = [asyncio.create_task(self._until_ended(stream, part)) for part in work]
+        if self._stopping:
+            stream.end(_stopping())
+        reader = asyncio.create_task(self._until_ended(stream, self._read(requests, stream)))
+        writer = asyncio.create_task(self._until_ended(stream, self._write(stream, context)))
         try:
-            await stream.ended
+            await asyncio.wait({stream.ended})
+            await asyncio.wait({writer}, timeout=_LAST_WRITE)
         finally:
             self._streams.discard(stream)
             self._closed(stream)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            reader.cancel()
+            writer.cancel()
+            await asyncio.wait({reader, writer})
+        stream.ended.result()
         never: tuple[pb2.HeartbeatResponse, ...] = ()
         for response in never:
             yield response
