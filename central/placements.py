@@ -69,9 +69,11 @@ class Placements:
     async def _place(self, wish: Wish) -> bytes:
         if wish.author not in self._roster:
             raise _not_logged_in(wish.author)
-        entry = await self._store.publishes(wish.author, wish.content_id)
-        if entry is None:
-            raise NotFound(f"peer {wish.author} does not publish content {wish.content_id.hex()}; publish it first")
+        entry = await self._store.entry(wish.author, wish.path)
+        if entry is None or entry.content_id != wish.content_id:
+            raise NotFound(
+                f"peer {wish.author} does not publish content {wish.content_id.hex()} there; publish it first"
+            )
         async with self._order:
             known = await self._store.placement_of(wish.author, wish.content_id)
             placement = PlacementRecord(

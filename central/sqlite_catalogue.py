@@ -41,8 +41,8 @@ SELECT live.peer_id, name, addresses FROM (
 """
 _PUBLISHED = """
 SELECT files.path, content_id, size, modify_time, executable
-FROM files JOIN entries ON entries.file_id = files.id JOIN live USING (library)
-WHERE content_id = ? AND peer_id = ? ORDER BY files.path LIMIT 1
+FROM entries JOIN files ON files.id = entries.file_id JOIN live USING (library)
+WHERE entries.path = ? AND peer_id = ?
 """
 
 
@@ -198,13 +198,13 @@ def _collect(db: sqlite3.Connection, library: int, limit: int) -> None:
         db.execute("DELETE FROM libraries WHERE library = ?", (library,))
 
 
-def publishes(db: sqlite3.Connection, peer_id: str, content_id: bytes) -> Entry | None:
-    """Returns an entry of a live peer with this content, or None."""
-    row = db.execute(_PUBLISHED, (content_id, peer_id)).fetchone()
+def entry(db: sqlite3.Connection, peer_id: str, path: str) -> Entry | None:
+    """Returns what a live peer publishes at a path, or None."""
+    row = db.execute(_PUBLISHED, (path, peer_id)).fetchone()
     if row is None:
         return None
-    path, content, size, modified, executable = row
-    return Entry(path, content, size, modified, bool(executable))
+    found, content, size, modified, executable = row
+    return Entry(found, content, size, modified, bool(executable))
 
 
 def locate(db: sqlite3.Connection, content_id: bytes, after: str, limit: int) -> tuple[int, Page[FoundHolder]]:

@@ -146,9 +146,9 @@ class SqliteStore:
         """
         return await self._read(lambda db: catalogue.locate(db, content_id, after, limit))
 
-    async def publishes(self, peer_id: str, content_id: bytes) -> Entry | None:
-        """Returns an entry of a live peer with this content, or None."""
-        return await self._read(lambda db: catalogue.publishes(db, peer_id, content_id))
+    async def entry(self, peer_id: str, path: str) -> Entry | None:
+        """Returns what a live peer publishes at a path, or None."""
+        return await self._read(lambda db: catalogue.entry(db, peer_id, path))
 
     async def place(self, placement: PlacementRecord, receipt: Receipt) -> Outcome:
         """Records a placement with its chosen copies."""

@@ -256,8 +256,8 @@ class Store(Protocol):
         """
         ...
 
-    async def publishes(self, peer_id: str, content_id: bytes) -> Entry | None:
-        """Returns an entry of a live peer with this content, or None."""
+    async def entry(self, peer_id: str, path: str) -> Entry | None:
+        """Returns what a live peer publishes at a path, or None; a stored copy is not published."""
         ...
 
     async def place(self, placement: PlacementRecord, receipt: Receipt) -> Outcome:

@@ -191,6 +191,8 @@ async def test_what_the_author_does_not_publish_cannot_be_placed(network, fails_
     author = await author_with_a_file(network)
     with fails_with(errors.NotFound, "does not publish"):
         await author.place(b"x" * 32)
+    with fails_with(errors.NotFound, "does not publish"):
+        await author.place(CONTENT, path="a name that others will look for.txt")
     with fails_with(errors.NotFound, "not logged in"):
         await network.peer().place(CONTENT)
     await author.logout()

@@ -169,7 +169,7 @@ async def test_a_batch_adds_replaces_and_removes_together(store):
     assert await listed(store, order=Order.BY_NAME) == ["b", "c", "d"]
     (only,) = await store.live_peers()
     assert (only.catalogue_version, only.file_count) == (2, 3)
-    assert await store.publishes(ANA, Y) == entry("b", Y)
+    assert await store.entry(ANA, "b") == entry("b", Y)
 
 
 async def test_a_batch_on_another_version_is_refused_and_leaves_nothing(store):
@@ -295,10 +295,11 @@ async def test_only_a_live_publisher_publishes(store):
     await join(store, ANA, BEA)
     await publish(store, ANA, entry("a", executable=True))
     await publish(store, BEA, stored=(X,))
-    assert await store.publishes(ANA, X) == entry("a", executable=True)
-    assert await store.publishes(BEA, X) is None
+    assert await store.entry(ANA, "a") == entry("a", executable=True)
+    assert await store.entry(ANA, "b") is None
+    assert await store.entry(BEA, "a") is None
     await leave(store, ANA)
-    assert await store.publishes(ANA, X) is None
+    assert await store.entry(ANA, "a") is None
 
 
 # Placements
