@@ -200,6 +200,24 @@ def test_invariant_2_what_was_acknowledged_survives_kill_9_of_central(world):
     assert again.address == central.address
 
 
+def test_invariant_2_a_confirmed_copy_survives_kill_9_of_everybody(world, tmp_path):
+    data = noise(2 * MIB)
+    (tmp_path / "precious.bin").write_bytes(data)
+    central = world.central()
+    everybody = [world.peer("ana", central), world.peer("ben", central)]
+    done = world.relevo("ana", "put", tmp_path / "precious.bin", "--replicas", "1", "--wait")
+    assert done.returncode == 0, done.stderr
+    for program in [central, *everybody]:
+        program.kill()
+    again = world.central(listen=central.address)
+    world.peer("ben", again)
+    world.peer("cho", again)
+    until(lambda: world.listed("cho") == ["precious.bin"], 20)
+    done = world.relevo("cho", "get", "precious.bin", "--to", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "precious.bin").read_bytes() == data
+
+
 def test_a_download_goes_on_after_kill_9_with_what_was_on_disk(world, tmp_path):
     data = noise(192 * MIB)
     world.share("ana", "big.bin", data)

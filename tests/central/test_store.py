@@ -743,7 +743,7 @@ class Model(RuleBasedStateMachine):
         assert len(pending) <= len(self.placed)
 
 
-def test_any_order_and_repetition_of_mutations_ends_in_the_models_state(engine):
+def test_invariant_7_any_order_and_repetition_of_mutations_ends_in_the_models_state(engine):
     run_state_machine_as_test(
         type("Machine", (Model,), {"engine": staticmethod(engine)}),
         settings=settings(
