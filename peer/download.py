@@ -1,13 +1,14 @@
 """The download scheduler: which block to ask of which holder, and when. Pure: events in, decisions out.
 
 `Download.handle` takes what happened and returns what to do. It reads no clock, opens no connection and sees no bytes:
-whoever performs the decisions (peer/fetching.py) checks each block before it says `Stored`.
+whoever performs the decisions (peer/swarm.py) checks each block before it says `Stored`.
 
     Fetch ──> Arrived ──> Store ──> Stored          the block is in the file
       │          │           └────> Lied            the holder is dropped for good, the block is asked of another
       │          └ (another answer came first: nothing to do)
       ├──> Failed, Declined                         the holder rests, the block is asked of another
-      ├──> Lied, Gone                               the holder is dropped for good
+      ├──> Lied                                     the holder is dropped for good
+      ├──> Gone                                     the holder is dropped until it joins again
       └──> (its deadline passes) ──> Cancel         as Failed
 """
 
@@ -146,8 +147,10 @@ class Download:
                 return self._arrived(number, now)
             case Stored(number):
                 return self._stored(number)
-            case Lied(number, reason) | Gone(number, reason):
-                return self._drop(number, reason)
+            case Lied(number, reason):
+                return self._drop(number, reason, for_good=True)
+            case Gone(number, reason):
+                return self._drop(number, reason, for_good=False)
             case Failed() | Declined():
                 self._failed(event, now)
         return ()
@@ -208,13 +211,14 @@ class Download:
             other.holder.pace.withdrawn(other.size)
             yield Cancel(other.number)
 
-    def _drop(self, number: int, reason: str) -> Iterator[Decision]:
+    def _drop(self, number: int, reason: str, *, for_good: bool) -> Iterator[Decision]:
         ask = self._release(number)
         if ask is None or ask.holder.name in self._dropped:
             return
-        self._dropped.add(ask.holder.name)
+        if for_good:
+            self._dropped.add(ask.holder.name)
         yield from self._remove(ask.holder.name)
-        yield Dropped(ask.holder.name, reason)
+        yield Dropped(ask.holder.name, reason, for_good)
 
     def _failed(self, event: Failed | Declined, now: float, *, late: bool = False) -> None:
         ask = self._asks.get(event.ask)

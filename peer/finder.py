@@ -15,6 +15,7 @@ class Finder:
     Attributes:
         content_id: 32 bytes.
         lines: by peer id, those that may be asked.
+        named: whether central named anybody when it last answered.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class Finder:
         """`patience` is how many seconds an untried address may be silent before the next is tried beside it."""
         self.lines: dict[str, Line] = {}
         self.content_id = content_id
+        self.named = False
         self._find_holders = find_holders
         self._channels = channels
         self._patience = patience
@@ -37,7 +39,9 @@ class Finder:
             RelevoError: what central answered.
         """
         fresh = []
-        for holder in await self._find_holders(self.content_id):
+        holders = await self._find_holders(self.content_id)
+        self.named = bool(holders)
+        for holder in holders:
             contact = holder.contact
             known = self.lines.get(contact.peer_id)
             # Partial holders are not asked yet: what they have has to be followed first.
@@ -47,7 +51,8 @@ class Finder:
                 fresh.append(line)
         return fresh
 
-    def drop(self, peer_id: str) -> None:
-        """Never gives this holder again."""
-        self._never.add(peer_id)
+    def drop(self, peer_id: str, *, for_good: bool) -> None:
+        """Gives this holder again only when central names it again; when `for_good`, not even then."""
+        if for_good:
+            self._never.add(peer_id)
         self.lines.pop(peer_id, None)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import grpc
 
-from core.errors import Busy, Corrupt
+from core.errors import Busy, InvalidInput
 from core.status import from_rpc_error
 from peer.channels import Channels
 from peer.contacts import Contact
@@ -33,7 +33,8 @@ class Line:
         """Answers PeerRelay.GetBlock.
 
         Raises:
-            Corrupt: its file has changed, or the answer is over every limit: nothing more is to be expected of it.
+            Corrupt: its file has changed.
+            InvalidInput: the answer is over every limit: nothing more is to be expected of it.
             RelevoError: what the holder answered; Unreachable when it does not, at any address.
         """
         return await self._call(lambda address: self._channels.peer(address).GetBlock(request, timeout=timeout))
@@ -51,7 +52,7 @@ class Line:
                     self._working = ""
                 found = from_rpc_error(error)
                 if isinstance(found, Busy) and _TOO_LONG in str(found):
-                    found = Corrupt("it sent an answer that is longer than any that was asked for")
+                    found = InvalidInput("", "it sent an answer that is longer than any that was asked for")
                 raise found from error
             self._working = self._working or address
             return answer

@@ -11,8 +11,8 @@ from peer.lines import Line
 from peer.racing import first_success
 from relevo.v1.peer_relay_pb2 import GetManifestRequest, GetManifestResponse
 
-# Called with a peer id and a reason when that holder is not to be asked any more.
-Drop = Callable[[str, str], None]
+# Called with a peer id and the reason when that holder is not to be asked any more: NotFound may pass, else it lies.
+Drop = Callable[[str, RelevoError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class _Asking:
             return _checked(self._content_id, page, root, answer)
         except (Corrupt, NotFound, InvalidInput) as error:
             self._lines.remove(line)
-            self._drop(line.contact.peer_id, str(error))
+            self._drop(line.contact.peer_id, error)
             raise
 
 

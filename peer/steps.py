@@ -50,7 +50,7 @@ class Lied:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The holder says that it does not have the content (any more)."""
+    """The holder says that it does not have the content now: it may, once a renamed or touched file is hashed again."""
 
     ask: int
     reason: str
@@ -104,10 +104,11 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """`holder` is not asked again in this download."""
+    """`holder` is not asked again until it joins anew; when `for_good`, not even then."""
 
     holder: str
     reason: str
+    for_good: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,12 @@ class DownloadSettings:
     address_patience: float = 1.0
 
 
-def no_holder(content_id: bytes) -> Unreachable:
+def no_holder(finder: Finder) -> RelevoError:
     """Returns the error of a download that nobody helps."""
-    return Unreachable(f"no holder of {content_id.hex()[:12]} answers; try again later, what was fetched is kept")
+    content = finder.content_id.hex()[:12]
+    if finder.named:
+        return Unreachable(f"no holder of {content} answers; try again later, what was fetched is kept")
+    return NotFound(f"nobody holds {content} any more; what was fetched is kept for when somebody does")
 
 
 class Swarm:
@@ -132,10 +135,10 @@ class Swarm:
                 self._asking.pop(ask).cancel()
             case steps.Store(ask):
                 self._start(self._store(decision, self._arrived.pop(ask)))
-            case steps.Dropped(holder, reason):
+            case steps.Dropped(holder, reason, for_good):
                 log.info("%s is not asked for %s any more: %s", holder, self._content_id.hex()[:12], reason)
                 self._progress.sources[holder].dropped_reason = reason
-                self._finder.drop(holder)
+                self._finder.drop(holder, for_good=for_good)
             case steps.Stuck():
                 self._stuck.set()
             case steps.Finished():
@@ -167,8 +170,10 @@ class Swarm:
             answer = await line.get_block(request, fetch.timeout + _AFTER_DEADLINE)
         except Busy as error:
             return steps.Declined(fetch.ask, error.retry_after) if error.retry_after > 0 else steps.Failed(fetch.ask)
-        except (NotFound, Corrupt, InvalidInput) as error:
+        except (NotFound, Corrupt) as error:
             return steps.Gone(fetch.ask, str(error))
+        except InvalidInput as error:
+            return steps.Lied(fetch.ask, str(error))
         except RelevoError as error:
             log.debug("%s did not give block %d: %s", fetch.holder, fetch.index, error)
             return steps.Failed(fetch.ask)
@@ -214,12 +219,12 @@ class Swarm:
         asked_at = self._download.first_asked_at
         # What was asked in time may take as long as its deadline allows: links can be slow.
         if self._clock() > limit and (asked_at is None or asked_at > limit):
-            raise no_holder(self._content_id)
+            raise no_holder(self._finder)
 
     def _join(self, line: Line) -> None:
         """Tells the scheduler of a line; one that leads to a new address of a known holder starts afresh."""
         self._handle(steps.HolderLeft(line.contact.peer_id))
-        self._progress.source(line.contact)
+        self._progress.source(line.contact).dropped_reason = ""
         self._handle(steps.HolderJoined(line.contact.peer_id))
 
 

@@ -176,9 +176,9 @@ class Downloader:
         until = self._clock() + settings.patience
         pause = settings.first_retry
 
-        def drop(peer_id: str, reason: str) -> None:
-            progress.source(finder.lines[peer_id].contact).dropped_reason = reason
-            finder.drop(peer_id)
+        def drop(peer_id: str, reason: RelevoError) -> None:
+            progress.source(finder.lines[peer_id].contact).dropped_reason = str(reason)
+            finder.drop(peer_id, for_good=not isinstance(reason, NotFound))
 
         while True:
             try:
@@ -187,14 +187,14 @@ class Downloader:
                 )
             except Unreachable as error:
                 if self._clock() + pause > until:
-                    raise no_holder(request.content_id) from error
+                    raise no_holder(finder) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, settings.max_retry)
             try:
                 await finder.look()
             except RelevoError as error:
                 if self._clock() + pause > until:
-                    raise no_holder(request.content_id) from error
+                    raise no_holder(finder) from error
 
     async def _without_holders(self, request: FetchRequest, progress: Progress) -> Fetched | None:
         """Finishes what an earlier try had fetched whole, just before it was interrupted."""

@@ -68,8 +68,9 @@ class Swarm(RuleBasedStateMachine):
                     assert index not in {store.index for store in self.storing.values()}
                     assert not self.stored[index]
                     self.storing[ask] = decision
-                case steps.Dropped(holder):
-                    self.dropped.add(holder)
+                case steps.Dropped(holder, _, for_good):
+                    if for_good:
+                        self.dropped.add(holder)
                     self.present.pop(holder, None)
                 case steps.Finished():
                     self.finished += 1
@@ -130,7 +131,7 @@ class Swarm(RuleBasedStateMachine):
     def goes_wrong(self, data, kind, pause):
         ask = self.pick(data, self.waiting)
         fetch = self.waiting.pop(ask)
-        if kind in {"lied", "gone"} and fetch.holder not in LIARS:
+        if kind == "lied" and fetch.holder not in LIARS:
             kind = "failed"
         event = {
             "failed": steps.Failed(ask),
@@ -247,9 +248,19 @@ def test_a_liar_is_dropped_for_good_and_its_blocks_are_asked_of_another():
     download.handle(steps.HolderJoined("honest"), 0.0)
     download.handle(steps.Arrived(asked[0].ask), 0.1)
     decisions = download.handle(steps.Lied(asked[0].ask, "not the block"), 0.2)
-    assert steps.Dropped("liar", "not the block") in decisions
+    assert steps.Dropped("liar", "not the block", for_good=True) in decisions
     assert steps.Cancel(asked[1].ask) in decisions
     assert all(fetch.holder == "honest" for fetch in fetches(download.handle(steps.HolderJoined("liar"), 0.3)))
+
+
+def test_a_holder_without_the_content_is_dropped_until_it_joins_again():
+    download = start(8)
+    asked = fetches(download.handle(steps.HolderJoined("a"), 0.0))
+    decisions = download.handle(steps.Gone(asked[0].ask, "not here"), 0.1)
+    assert steps.Dropped("a", "not here", for_good=False) in decisions
+    assert steps.Cancel(asked[1].ask) in decisions
+    assert not fetches(download.handle(steps.Tick(), 9.0))
+    assert fetches(download.handle(steps.HolderJoined("a"), 9.1))
 
 
 def test_a_slow_drip_is_abandoned_at_its_deadline_and_its_block_asked_of_another():

@@ -105,6 +105,7 @@ class World:
         self.directory = directory
         self.channels = Channels()
         self.servers = {}
+        self.ending = []
         self.servicers = {}
         self.holders = []
         self.local = None
@@ -156,9 +157,14 @@ class World:
     def hidden(self):
         return [path.name for path in self.directory.iterdir() if path.name.startswith(".")]
 
+    def kill(self, name):
+        """Ends a server, from one of its handlers too: a stop that the handler awaits would cancel itself."""
+        if name in self.servers:
+            self.ending.append(asyncio.ensure_future(self.servers.pop(name).stop(0)))
+
     async def close(self):
         await self.channels.close()
-        await asyncio.gather(*(server.stop(0) for server in self.servers.values()))
+        await asyncio.gather(*self.ending, *(server.stop(0) for server in self.servers.values()))
 
 
 @pytest.fixture
@@ -268,11 +274,15 @@ async def not_found(request, answer):
     raise errors.NotFound("not here")
 
 
-LIES = [flip, lengthen, shorten, lengthen_much, another_index, index_past_the_end, nothing, corrupt, not_found]
+async def invalid(request, answer):
+    raise errors.InvalidInput("index", "there is no such block")
+
+
+LIES = [flip, lengthen, shorten, lengthen_much, another_index, index_past_the_end, nothing, invalid]
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_a_holder_that_lies_or_has_nothing_is_dropped_and_the_file_is_right(world, lie):
+async def test_a_holder_that_lies_is_dropped_for_good_and_the_file_is_right(world, lie):
     data = some_bytes(30 * BLOCK)
     liar = await world.holder("liar", Memory(data), lie)
     await world.holder("honest", Memory(data))
@@ -281,6 +291,58 @@ async def test_a_holder_that_lies_or_has_nothing_is_dropped_and_the_file_is_righ
     assert world.progress.sources["liar"].bytes == 0
     assert liar.asked <= 4, "it was not asked again"
     assert world.progress.sources["honest"].bytes == len(data)
+
+
+@pytest.mark.parametrize("lack", [corrupt, not_found])
+async def test_a_holder_without_the_content_is_replaced(world, lack):
+    data = some_bytes(30 * BLOCK)
+    await world.holder("without", Memory(data), lack)
+    await world.holder("honest", Memory(data))
+    await world.fetch(data)
+    assert world.progress.sources["without"].bytes == 0
+    assert world.progress.sources["honest"].bytes == len(data)
+
+
+@pytest.mark.parametrize("lack", [corrupt, not_found])
+async def test_an_only_holder_whose_file_is_hashed_again_for_a_while_is_asked_again(world, lack):
+    data = some_bytes(30 * BLOCK)
+
+    async def rename(request, answer):
+        if request.index == 20 and world.looks < 4:
+            return await lack(request, answer)
+        return answer
+
+    await world.holder("a", Memory(data), rename)
+    await world.fetch(data)
+    assert world.looks >= 4
+    assert not world.progress.sources["a"].dropped_reason
+
+
+async def test_an_only_holder_whose_file_is_hashed_again_before_the_manifest_is_asked_again(world):
+    data = some_bytes(3 * BLOCK)
+
+    def not_yet(answer):
+        if world.looks < 3:
+            raise errors.NotFound("not here")
+        return answer
+
+    await world.holder("a", Memory(data), manifest=not_yet)
+    await world.fetch(data)
+
+
+async def test_a_content_that_was_removed_meanwhile_is_not_found_and_what_was_fetched_is_kept(world):
+    data = some_bytes(30 * BLOCK)
+
+    async def remove(request, answer):
+        if request.index == 20:
+            world.holders.clear()
+            raise errors.NotFound("not here")
+        return answer
+
+    await world.holder("a", Memory(data), remove)
+    with pytest.raises(errors.NotFound, match=r"nobody holds [0-9a-f]{12} any more"):
+        await world.fetch(data)
+    assert len(world.hidden()) == 1
 
 
 async def test_one_flipped_bit_from_the_only_holder_never_reaches_a_file(world):
@@ -402,7 +464,7 @@ async def test_a_holder_that_dies_midway_is_replaced(world):
 
     async def die(request, answer):
         if dying.asked > 5:
-            await world.servers["dying"].stop(0)
+            world.kill("dying")
         return answer
 
     dying = await world.holder("dying", Memory(data), die)
@@ -459,7 +521,7 @@ async def test_a_holder_that_moves_to_another_port_is_followed(world):
     async def vanish(request, answer):
         if answer.index == 0:
             gone.set()
-            await world.servers["a"].stop(0)
+            world.kill("a")
         return answer
 
     gone = asyncio.Event()
