@@ -116,6 +116,18 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseExcepti
     await context.abort(status.code, status.details, status.trailing_metadata)
 
 
+def _strict(deserialize: Callable[[bytes], Any], method: str) -> Callable[[bytes], Any]:
+    """Returns `deserialize`, raising InvalidInput for bytes that are no message of its type."""
+
+    def message(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            raise InvalidInput("", f"these bytes are not the message that {method} takes") from error
+
+    return message
+
+
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Turns errors of handlers into statuses. Unknown ones are logged and leave as INTERNAL without their text."""
 
@@ -130,18 +142,19 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         ours = handler is not None and method.startswith("/relevo.")
         if not ours or not (handler.unary_unary or handler.stream_stream):
             return cast("grpc.RpcMethodHandler[Any, Any]", handler)
+        message = _strict(handler.request_deserializer, method)
         if handler.unary_unary:
             inner = handler.unary_unary
 
-            async def unary(request: Any, context: Any) -> Any:
-                try:
-                    return await inner(request, context)
+            async def unary(data: bytes, context: Any) -> Any:
+                try:  # parsed here: for bytes that are no message, gRPC would log a traceback and answer UNKNOWN
+                    return await inner(message(data), context)
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:  # noqa: BLE001 - every error ends here, by the table
                     await _abort(context, error, method)
 
-            return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+            return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
         stream_inner = handler.stream_stream
 
         async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
@@ -153,4 +166,4 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:  # noqa: BLE001 - every error ends here, by the table
                 await _abort(context, error, method)
 
-        return grpc.stream_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(stream, message, handler.response_serializer)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from core import errors
 from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable
+from core.rpc import open_channel
 from core.status import BY_STATUS, from_rpc_error, to_status
 from relevo.v1.central_directory_pb2 import (
     HeartbeatRequest,
@@ -19,6 +20,8 @@ from relevo.v1.central_directory_pb2 import (
     ListPeersRequest,
     ListPeersResponse,
 )
+
+SERVICE = "relevo.v1.CentralDirectory"
 
 
 def every_class() -> list[type[RelevoError]]:
@@ -130,6 +133,17 @@ async def test_an_unknown_error_of_a_stream_is_logged_too(directory, caplog):
     assert type(from_rpc_error(found)) is Defect
     assert "secret" not in str(found)
     assert "secret" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["ListPeers", "Heartbeat"])
+async def test_bytes_that_are_no_message_are_invalid_input_and_not_logged(directory, caplog, method):
+    server, _ = await directory(raising(an(Busy)))
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.stream_stream(f"/{SERVICE}/{method}")(iter([b"\xff\xff\xff\x07"]), timeout=10)
+        found = from_rpc_error(await failure(call.read()))
+    assert type(found) is InvalidInput
+    assert f"/{SERVICE}/{method}" in str(found)
+    assert not caplog.records
 
 
 LONG = {"ascii": "a" * 1_000_000, "wide": "空" * 1_000_000, "percent": "%" * 100_000, "control": "\x1b" * 100_000}
