@@ -1,16 +1,19 @@
 """Downloads that this machine's user asks for: into a directory of theirs, and into the library."""
 
+import logging
 import os
 from pathlib import Path
 
 from core import errors
 from core.content import DIGEST_BYTES, Layout
-from core.names import check_path, last_part
+from core.names import check_path, last_part, printable
 from core.times import from_timestamp
 from peer.library import Library
 from peer.transfer import Downloader, FetchRequest
 from peer.transfers import Kind, State, Transfer, Transfers
 from relevo.v1.content_pb2 import FileEntry
+
+log = logging.getLogger("relevo.downloads")
 
 
 class Downloads:
@@ -27,17 +30,25 @@ class Downloads:
         Raises:
             InvalidInput: path, content id, size or directory break a rule.
             NotPossible: the directory is not there or cannot be written to.
+            AlreadyExists: another content is on its way to the same place.
         """
         request = _checked(file, directory)
         target = str(request.directory / request.name)
         for running in self._transfers.running():
-            if (running.kind, running.content_id, running.target) == (Kind.DOWNLOAD, request.content_id, target):
-                return running
+            if (running.kind, running.target) == (Kind.DOWNLOAD, target):
+                if running.content_id == request.content_id:
+                    return running
+                raise errors.AlreadyExists(
+                    f"another file is on its way to {printable(target)}; choose another directory with --to"
+                )
 
         async def work(transfer: Transfer) -> None:
             transfer.state = State.RUNNING
             fetched = await self._downloader.fetch(request, transfer.progress)
-            await self._library.add_fetched(fetched.location, file.path, fetched.manifest)
+            try:
+                await self._library.add_fetched(fetched.location, file.path, fetched.manifest)
+            except errors.RelevoError as error:  # moved on by its user already, or the index fails: the file is theirs
+                log.warning("%s is fetched, but not offered to others: %s", transfer.path, error)
 
         return self._transfers.start(
             Kind.DOWNLOAD, work, path=file.path, target=target, size=request.size, content_id=request.content_id

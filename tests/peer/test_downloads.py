@@ -1,0 +1,41 @@
+"""Downloads that the local user asks for, as the daemon starts them."""
+
+import asyncio
+
+import pytest
+
+from core import errors
+from core.content import digest
+from peer.downloads import Downloads
+from peer.transfer import Downloader
+from peer.transfers import Transfers
+from relevo.v1.content_pb2 import FileEntry
+
+
+@pytest.fixture
+async def downloads():
+    """Downloads that go on for ever: nobody can be asked who holds what."""
+
+    async def never(content_id):
+        await asyncio.Event().wait()
+
+    transfers = Transfers(lambda: 0.0)
+    yield Downloads(Downloader(never, None, lambda _: asyncio.sleep(0), "self", lambda: 0.0), None, transfers)
+    await transfers.close()
+
+
+def entry(path, content):
+    return FileEntry(path=path, content_id=digest(content), size_bytes=9)
+
+
+async def test_the_same_content_to_the_same_place_is_one_download(downloads, tmp_path):
+    first = downloads.start(entry("a/film", b"one"), str(tmp_path))
+    assert downloads.start(entry("b/film", b"one"), str(tmp_path)) is first
+
+
+async def test_another_content_to_the_same_place_is_refused_before_anything_is_fetched(downloads, tmp_path):
+    downloads.start(entry("a/film", b"one"), str(tmp_path))
+    with pytest.raises(errors.AlreadyExists, match="another file is on its way"):
+        downloads.start(entry("b/film", b"two"), str(tmp_path))
+    (tmp_path / "other").mkdir()
+    assert downloads.start(entry("b/film", b"two"), str(tmp_path / "other")).running
