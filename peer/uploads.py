@@ -1,7 +1,9 @@
 """Uploads: a file joins the shared directory, the catalogue hears of it, central places copies."""
 
+import asyncio
 from pathlib import Path
 
+from core.errors import Unreachable
 from core.identity import Identity
 from core.signing import sign_request
 from peer.library import Library
@@ -12,6 +14,8 @@ from peer.transfers import Kind, State, Transfer, Transfers
 from relevo.v1 import central_directory_pb2 as pb2
 
 PLACE_METHOD = "/relevo.v1.CentralDirectory/PlaceFile"
+# How long a lost session may take to come back, in seconds.
+SESSION_TIMEOUT = 5.0
 # How long central may take to acknowledge the new entry, in seconds; batches before it may be large.
 PUBLISH_TIMEOUT = 120.0
 
@@ -52,8 +56,18 @@ class Uploads:
         transfer.target = str(self._library.shared / file.path)
         if not replicas:
             return
+        await self._wait_live(file.path)
         await self._publisher.published(file.path, file.content_id, PUBLISH_TIMEOUT)
         details = pb2.PlaceFileDetails(content_id=file.content_id, path=file.path, replicas=replicas)
         signed = sign_request(self._identity, PLACE_METHOD, details.SerializeToString(), self._session.now)
         response, _ = await self._routes.place_file(pb2.PlaceFileRequest(signed=signed))
         transfer.placement_id = response.placement.placement_id
+
+    async def _wait_live(self, path: str) -> None:
+        try:
+            async with asyncio.timeout(SESSION_TIMEOUT):
+                await self._session.wait_live()
+        except TimeoutError:
+            raise Unreachable(
+                f"{path} is shared, but central does not answer: put it again later to have copies made"
+            ) from None

@@ -41,6 +41,10 @@ def put(home: Path, files: tuple[Path, ...], *, replicas: int, wait: bool, timeo
     if timeout is not None and not wait:
         raise click.UsageError("--timeout says how long to --wait: give both")
     deadline = None if timeout is None else time.monotonic() + timeout
+
+    def given_up() -> bool:
+        return deadline is not None and time.monotonic() >= deadline
+
     outcome = Outcome()
     done: list[Put] = []
     with daemon_of(home) as daemon:
@@ -51,7 +55,7 @@ def put(home: Path, files: tuple[Path, ...], *, replicas: int, wait: bool, timeo
                 for file in files:
                     try:
                         putting.check_source(file)
-                        done.append(putting.share(daemon, getting.absolute(file), replicas, bars))
+                        done.append(putting.share(daemon, getting.absolute(file), replicas, bars, given_up))
                     except RelevoError as error:
                         outcome.failed(error)
                 for at, shared in enumerate(done) if wait else ():

@@ -42,16 +42,19 @@ def check_source(source: Path) -> None:
         raise InvalidInput("", f"{source} is {what}")
 
 
-def share(daemon: Daemon, source: Path, replicas: int, bars: Bars) -> Put:
+def share(daemon: Daemon, source: Path, replicas: int, bars: Bars, given_up: Callable[[], bool] = lambda: False) -> Put:
     """Shares `source`, an absolute path, asks central for `replicas` copies, and says how things stand then.
 
     Raises:
+        Unreachable: `given_up` said so first; sharing goes on.
         RelevoError: it could not be shared or placed.
     """
     transfer = daemon.start_upload(source, replicas)
     pause = FIRST_PAUSE
     while not is_over(transfer):
         bars.show(transfer)
+        if given_up():
+            raise Unreachable(f"{source} is still being shared; that goes on, and `relevo transfers` shows it")
         time.sleep(pause)
         pause = min(pause * 1.5, LAST_PAUSE)
         transfer = daemon.transfer(transfer.transfer_id)

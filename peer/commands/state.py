@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # How long `logout` waits for the daemon to be gone, in seconds.
 _PATIENCE = 15.0
 _SKIPPED_SHOWN = 20
+# A path may have thousands of characters, and its reason is to stay in sight.
+_PATH_COLUMNS = 80
 
 
 @click.command()
@@ -80,7 +82,7 @@ def _stores(found: "GetStatusResponse") -> str:
 def _skipped(found: "GetStatusResponse") -> list[str]:
     if not found.skipped_count:
         return []
-    rows = [(skipped.path, skipped.reason) for skipped in found.skipped[:_SKIPPED_SHOWN]]
+    rows = [(show.clip(skipped.path, _PATH_COLUMNS), skipped.reason) for skipped in found.skipped[:_SKIPPED_SHOWN]]
     more = found.skipped_count - len(rows)
     return [
         f"not shared {show.count(found.skipped_count, 'file')}:",
@@ -121,7 +123,7 @@ def transfer_table(found: Sequence["Transfer"], now: float) -> list[str]:
                 show.rate(transfer.rate_bytes_per_second) if transfer.rate_bytes_per_second else "-",
                 sum(source.bytes > 0 for source in transfer.sources) or "-",
                 show.age(transfer.start_time.seconds, now),
-                transfer.path + (f": {transfer.error_message}" if transfer.error_message else ""),
+                ": ".join(filter(None, (transfer.path, transfer.error_message))),
             )
             for transfer in found
         ),

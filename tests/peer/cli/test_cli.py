@@ -228,6 +228,15 @@ async def test_status_tells_the_whole_story(daemon, run):
     ]
 
 
+async def test_status_keeps_the_reason_in_sight_however_long_a_skipped_path_is(daemon, run):
+    daemon.status.skipped.add(path="deep/" * 900 + "file", reason="it is too long")
+    daemon.status.skipped_count = 1
+    line = (await run("status")).stdout.splitlines()[-1]
+    assert line.startswith("  deep/deep/")
+    assert line.endswith("/deep/file  it is too long")
+    assert len(line) < 110
+
+
 async def test_status_says_why_the_peer_is_not_logged_in(daemon, run):
     daemon.status.session_state = pb2.SESSION_STATE_CONNECTING
     daemon.status.session_problem = "central does not answer"
@@ -235,6 +244,11 @@ async def test_status_says_why_the_peer_is_not_logged_in(daemon, run):
     assert "NOT logged in to central at 127.0.0.1:7400 (-): central does not answer" in result.stdout
     found = json.loads((await run("status", "--json")).stdout)
     assert (found["session_state"], found["last_route"], found["file_count"]) == ("connecting", None, 0)
+
+
+async def test_a_failed_copy_for_others_shows_its_reason_alone(daemon, run):
+    daemon.listed_transfers = [daemon.step(1, 5, "FAILED", error_message="no room")]
+    assert (await run("transfers")).stdout.splitlines()[-1].endswith("  no room")
 
 
 async def test_transfers_show_how_far_they_are(daemon, run):
@@ -506,6 +520,13 @@ async def test_put_gives_up_waiting_after_its_timeout(daemon, run, source):
     assert result.exit_code == 5
     assert "0 of 2 copies so far, ana and ben are storing" in result.stdout
     assert result.stderr == "relevo: not every copy was confirmed within 0.05 s; central goes on seeing to it\n"
+
+
+async def test_put_gives_up_sharing_after_its_timeout(daemon, run, source):
+    daemon.steps[source.name] = [daemon.step(0, 5)]
+    result = await run("put", source, "--wait", "--timeout", 0.05)
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert result.stderr == f"relevo: {source} is still being shared; that goes on, and `relevo transfers` shows it\n"
 
 
 async def test_waiting_survives_a_central_that_is_away_for_a_while(daemon, run, source):

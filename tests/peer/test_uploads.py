@@ -1,0 +1,52 @@
+"""Uploads without central: what is shared stays shared, and the user does not wait long."""
+
+import asyncio
+import time
+
+import pytest
+
+from core.errors import Unreachable
+from core.identity import Identity
+from peer import uploads
+from peer.channels import Channels
+from peer.publishing import Publisher
+from peer.routes import Routes
+from peer.session import Introduction, Session
+from peer.transfers import Transfers
+from peer.uploads import Uploads
+
+NOWHERE = "127.0.0.1:1"
+
+
+@pytest.fixture
+async def alone(library_bench, tmp_path):
+    """Uploads of a peer that is not logged in."""
+    library = await library_bench.open()
+    identity = Identity.load_or_create(tmp_path / "key.pem")
+    channels = Channels()
+    introduction = Introduction("ana", lambda _: (), lambda: 0)
+    session = Session(identity, channels, (NOWHERE,), introduction, time.time)
+    transfers = Transfers(time.time)
+    yield Uploads(
+        identity=identity,
+        library=library,
+        publisher=Publisher(library, session, channels),
+        session=session,
+        routes=Routes(channels, NOWHERE, (), time.monotonic),
+        transfers=transfers,
+    )
+    await transfers.close()
+    await channels.close()
+
+
+async def test_without_central_the_file_is_shared_and_the_user_hears_soon_that_nobody_copies_it(
+    alone, library_bench, monkeypatch
+):
+    monkeypatch.setattr(uploads, "SESSION_TIMEOUT", 0.05)
+    library_bench.write("film", b"bytes", root=library_bench.base)
+    upload = alone.start(library_bench.base / "film", 1)
+    async with asyncio.timeout(20):
+        await asyncio.wait([upload.task])
+    assert isinstance(upload.error, Unreachable)
+    assert "film is shared, but central does not answer" in str(upload.error)
+    assert (library_bench.shared / "film").read_bytes() == b"bytes"
