@@ -102,7 +102,10 @@ class Peer:
 
     def contact(self) -> Contact:
         """Returns this peer as it introduces itself."""
-        return Contact(self.identity.peer_id, self.settings.name, self._addresses(self.session.central))
+        login = self.session.login
+        # Before the first login no central's name is looked up: that may take long, and not even succeed.
+        addresses = login.addresses if login else self._addresses()
+        return Contact(self.identity.peer_id, self.settings.name, addresses)
 
     async def start(self) -> None:
         """Binds, serves, and begins to log in, scan and publish.
@@ -172,8 +175,8 @@ class Peer:
             task.add_done_callback(ended)
             self._tasks.append(task)
 
-    def _addresses(self, central: str) -> tuple[str, ...]:
-        return advertised(self._host, self.server.port, [central], self.settings.advertise)
+    def _addresses(self, *centrals: str) -> tuple[str, ...]:
+        return advertised(self._host, self.server.port, centrals, self.settings.advertise)
 
     def _free_bytes(self) -> int:
         return self.storing.free_bytes()

@@ -5,7 +5,7 @@ import logging
 import math
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -29,6 +29,8 @@ PROTOCOL_VERSION = 1
 TIMEOUT = 5.0
 # A broken stream is opened again after these pauses, in seconds, while central's grace runs.
 REOPEN = (0.1, 0.2, 0.4, 0.5)
+# What ends a stream and says nothing of the session.
+_STREAM_BROKE = (errors.Unreachable, errors.Defect, errors.Cancelled, errors.Busy)
 # After so many failures in a row the pauses grow like those of a login, and the next of several centrals is tried.
 REOPEN_TRIES = 20
 FIRST_BACKOFF = 0.5
@@ -39,7 +41,14 @@ REFUSED_BACKOFF = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What a peer says of itself when it logs in. `addresses` are asked for at each login, since routes change."""
+    """What a peer says of itself when it logs in.
+
+    Attributes:
+        name: what its user calls it.
+        addresses: found for a central at each login, since routes change; called in a thread, since it may look up
+            names.
+        free_bytes: what it offers for copies at this moment.
+    """
 
     name: str
     addresses: Callable[[str], tuple[str, ...]]
@@ -63,7 +72,7 @@ class Login:
     session_id: str
     terms: LeaseTerms
     central: str
-    addresses: tuple[str, ...] = field(default=())
+    addresses: tuple[str, ...]
 
 
 class Session:
@@ -95,6 +104,7 @@ class Session:
         self._clock_offset = 0.0
         self._live = asyncio.Event()
         self._turn = 0
+        self._failures = 0  # since central last answered a beat
 
     @property
     def live(self) -> bool:
@@ -133,25 +143,23 @@ class Session:
         Raises:
             SessionSuperseded: the same home logged in elsewhere; this peer has to stop.
         """
-        failures = 0
         while True:
             try:
                 if self.login is None:
                     self.login = await self._log_in()
-                failures = 0
                 await self._beat(self.login)
             except errors.SessionSuperseded:
                 self._set_live(live=False, problem="the same home has logged in elsewhere")
                 raise
             except errors.RelevoError as error:
                 self._set_live(live=False, problem=str(error))
-                failures += 1
+                self._failures += 1
                 self.login = None
-                if isinstance(error, errors.SessionUnknown) and failures == 1:
+                if isinstance(error, errors.SessionUnknown) and self._failures == 1:
                     continue
                 if isinstance(error, errors.Unreachable):
                     self._turn += 1
-                pause = _pause(error, failures)
+                pause = _pause(error, self._failures)
                 log.warning("not logged in: %s; next try in %.1f s", error, pause)
                 await asyncio.sleep(pause)
 
@@ -172,8 +180,9 @@ class Session:
     async def _log_in(self) -> Login:
         central = self.central
         stub = self._channels.central(central)
+        addresses = await asyncio.to_thread(self._introduction.addresses, central)
         try:
-            response = await self._send_login(stub, central)
+            response = await self._send_login(stub, central, addresses)
         except errors.ClockSkew as error:
             # This machine's clock is off: sign by central's time from now on.
             self._clock_offset = _told_time(error, self._wall()) - self._wall()
@@ -181,15 +190,17 @@ class Session:
                 "this machine's clock is %.0f s away from central's; requests are signed by central's",
                 -self._clock_offset,
             )
-            response = await self._send_login(stub, central)
+            response = await self._send_login(stub, central, addresses)
         self.listeners.logged_in(central, response.catalogue_version)
         self.listeners.neighbours(response.neighbours)
-        return Login(response.session_id, response.terms, central)
+        return Login(response.session_id, response.terms, central, addresses)
 
-    async def _send_login(self, stub: "CentralDirectoryAsyncStub", central: str) -> pb2.LoginResponse:
+    async def _send_login(
+        self, stub: "CentralDirectoryAsyncStub", central: str, addresses: tuple[str, ...]
+    ) -> pb2.LoginResponse:
         details = pb2.LoginDetails(
             name=self._introduction.name,
-            addresses=self._introduction.addresses(central),
+            addresses=addresses,
             min_protocol_version=PROTOCOL_VERSION,
             max_protocol_version=PROTOCOL_VERSION,
             free_bytes=self._introduction.free_bytes(),
@@ -213,7 +224,7 @@ class Session:
                 async for _ in self._stream(login):
                     tries = 0
                 problem = "central ended the heartbeat"
-            except (errors.Unreachable, errors.Defect) as error:
+            except _STREAM_BROKE as error:
                 problem = str(error)
             self._set_live(live=False, problem=problem)
             if tries >= REOPEN_TRIES and len(self._centrals) > 1:
@@ -268,6 +279,7 @@ class Session:
             log.info("logged in at %s", self.central) if live else log.info("not live: %s", problem)
         self.problem = problem
         if live:
+            self._failures = 0
             self._live.set()
         else:
             self._live.clear()
@@ -286,7 +298,7 @@ def _pause(error: errors.RelevoError, failures: int) -> float:
     """Returns how long to wait before the next login, in seconds."""
     if isinstance(error, errors.Busy):
         return error.retry_after + _jittered(failures)
-    if isinstance(error, errors.Unreachable | errors.Defect | errors.SessionUnknown):
+    if isinstance(error, errors.Unreachable | errors.Defect | errors.Cancelled | errors.SessionUnknown):
         return _jittered(failures)
     return REFUSED_BACKOFF
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
@@ -30,6 +31,7 @@ class Central(CentralDirectoryServicer):
         self.streams = 0
         self.login_error = None
         self.beat_error = None
+        self.forgets = False
         self.neighbours = Neighbours()
         self.directives = []
         self.catalogue_version = 0
@@ -56,6 +58,8 @@ class Central(CentralDirectoryServicer):
             if self.beat_error:
                 error, self.beat_error = self.beat_error, None
                 raise error
+            if self.forgets:
+                raise errors.SessionUnknown("never heard of it")
             if self.end_stream.is_set():
                 self.end_stream.clear()
                 return
@@ -226,3 +230,46 @@ async def test_a_refusal_is_told_and_tried_again_slowly(stage, monkeypatch):
         assert "1 to 64 characters" in session.problem
         stage.central.login_error = None
         await session.wait_live()
+
+
+async def test_a_stream_that_is_cancelled_on_its_way_is_opened_again_under_the_same_session(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        login = await session.wait_live()
+        stage.central.beat_error = errors.Cancelled("a proxy gave up")
+        while stage.central.streams < 2:
+            await stage.central.next_beats()
+        assert (await session.wait_live()).session_id == login.session_id
+    assert len(stage.central.logins) == 1
+
+
+async def test_a_central_that_forgets_each_session_at_once_is_not_stormed_with_logins(stage, monkeypatch):
+    failures, tried_slowly = [], asyncio.Event()
+
+    def pause(error, count):
+        failures.append(count)
+        tried_slowly.set()
+        return 3600.0
+
+    monkeypatch.setattr("peer.session._pause", pause)
+    stage.central.forgets = True
+    async with running(stage.session()), asyncio.timeout(10):
+        await tried_slowly.wait()
+    assert len(stage.central.logins) == 2
+    assert failures == [2]
+
+
+async def test_a_slow_look_up_of_the_own_addresses_holds_up_nothing_else(stage):
+    asked, found = threading.Event(), threading.Event()
+
+    def addresses(central):
+        asked.set()
+        assert found.wait(10)
+        return ("192.0.2.1:5",)
+
+    session = stage.session()
+    session._introduction = Introduction("ana", addresses, lambda: 77)
+    async with running(session), asyncio.timeout(10):
+        await asyncio.to_thread(asked.wait)
+        found.set()
+        assert (await session.wait_live()).addresses == ("192.0.2.1:5",)
