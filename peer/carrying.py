@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -28,22 +29,26 @@ class Joined:
         if task is None:
             task = self._running[key] = asyncio.ensure_future(_as_coroutine(work))
             self._waiting[key] = 0
-            task.add_done_callback(lambda _: self._forget(key))
+            task.add_done_callback(partial(self._ended, key))
         self._waiting[key] += 1
         try:
             result: T = await asyncio.shield(task)
             return result
         except asyncio.CancelledError:
             if self._running.get(key) is task and self._waiting[key] == 1:
+                self._forget(key, task)  # at once: whoever asks while it is ending begins anew
                 task.cancel()
             raise
         finally:
             if self._running.get(key) is task:
                 self._waiting[key] -= 1
 
-    def _forget(self, key: Any) -> None:
-        task = self._running.pop(key)
-        self._waiting.pop(key)
+    def _forget(self, key: Any, task: asyncio.Task[Any]) -> None:
+        if self._running.get(key) is task:
+            del self._running[key], self._waiting[key]
+
+    def _ended(self, key: Any, task: asyncio.Task[Any]) -> None:
+        self._forget(key, task)
         if not task.cancelled():
             task.exception()  # those who waited have it; nobody may be left
 

@@ -1,12 +1,14 @@
 """The way of directory calls: the primary neighbour, the backup, central, and friends when none of these answers.
 
-Nobody waits for a neighbour: when one has not answered within `PATIENCE`, the next way is tried beside it, and the
-first answer counts. That is safe, since look-ups change nothing and mutations carry a request id.
+Nobody waits for a neighbour: when one has not answered within `PATIENCE`, at any of its addresses, the next is tried
+beside it, and the first answer counts. That is safe, since look-ups change nothing and mutations carry a request id.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PATIENCE = 0.5
 TIMEOUT = 5.0
-# A way that failed is tried last for this long.
+# A way that failed, or was silent while another answered, is tried last for this long.
 REST = 10.0
 # What a neighbour passes on as central's own word; anything else is the way's failure.
 _ANSWERS = (
@@ -121,7 +123,8 @@ class Routes:
 
     async def _call(self, rpc: str, request: Message) -> tuple[Any, Taken]:
         began = self._clock()
-        attempts = [partial(self._attempt, way, rpc, request) for way in self.ways(began)]
+        ways = [list(of_one) for _, of_one in groupby(self.ways(began), key=lambda way: way.kind)]
+        attempts = [partial(self._attempts, of_one, rpc, request) for of_one in ways]
         try:
             answer, way = await first_success(attempts, PATIENCE, final=_ANSWERS)
         except _ANSWERS:
@@ -132,7 +135,14 @@ class Routes:
         self.last = Taken(way, self._clock() - began)
         return answer, self.last
 
-    async def _attempt(self, way: Way, rpc: str, request: Message) -> tuple[Any, Way]:
+    async def _attempts(self, ways: list[Way], rpc: str, request: Message) -> tuple[Any, Way]:
+        """Tries all addresses of a neighbour within the time that it has, however many it claims."""
+        patience = PATIENCE / len(ways)
+        attempts = [partial(self._attempt, way, rpc, request, patience) for way in ways]
+        return await first_success(attempts, patience, final=_ANSWERS)
+
+    async def _attempt(self, way: Way, rpc: str, request: Message, patience: float) -> tuple[Any, Way]:
+        began = self._clock()
         try:
             if way.kind == RouteKind.ROUTE_KIND_CENTRAL:
                 return await getattr(self._channels.central(way.address), rpc)(request, timeout=TIMEOUT), way
@@ -142,5 +152,12 @@ class Routes:
         except grpc.RpcError as error:
             found = from_rpc_error(error)
             if not isinstance(found, _ANSWERS):
-                self._resting[way.address] = self._clock() + REST
+                self._rest(way)
             raise found from error
+        except asyncio.CancelledError:
+            if self._clock() - began > 0.9 * patience:  # timers may be early
+                self._rest(way)
+            raise
+
+    def _rest(self, way: Way) -> None:
+        self._resting[way.address] = self._clock() + REST

@@ -1,6 +1,8 @@
 """The way of directory calls: neighbours first, nobody waits for one that is silent."""
 
 import asyncio
+import contextlib
+import time
 
 import pytest
 
@@ -10,7 +12,7 @@ from peer.carrying import DirectCarrier, Joined
 from peer.channels import Channels
 from peer.racing import first_success
 from peer.relay_servicer import RelayServicer
-from peer.routes import REST, Routes
+from peer.routes import PATIENCE, REST, Routes
 from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
@@ -118,23 +120,56 @@ async def test_central_answers_when_both_neighbours_are_dead(network):
     assert taken.way.kind == RouteKind.ROUTE_KIND_CENTRAL
 
 
-async def test_nobody_waits_for_a_silent_neighbour(network):
-    silenced = []
+@contextlib.asynccontextmanager
+async def silent_addresses(count):
+    """Gives addresses at which connections are taken and nothing is said."""
+    taken = []
 
     async def swallow(reader, writer):
-        silenced.append(writer)
+        taken.append(writer)
 
-    silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    port = silent.sockets[0].getsockname()[1]
-    frozen = PeerInfo(peer_id="frozen", name="frozen", addresses=[f"127.0.0.1:{port}"])
-    network.routes.neighbours = Neighbours(primary=frozen)
-    async with asyncio.timeout(3):
-        _, taken = await network.routes.list_files(pb2.ListFilesRequest())
-    assert taken.way.kind == RouteKind.ROUTE_KIND_CENTRAL
-    silent.close()
-    for writer in silenced:
+    servers = [await asyncio.start_server(swallow, "127.0.0.1", 0) for _ in range(count)]
+    yield [f"127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers]
+    for server in servers:
+        server.close()
+    for writer in taken:
         writer.close()
         await writer.wait_closed()
+
+
+async def test_nobody_waits_for_a_silent_neighbour(network):
+    async with silent_addresses(1) as addresses:
+        network.routes.neighbours = Neighbours(primary=PeerInfo(peer_id="frozen", addresses=addresses))
+        async with asyncio.timeout(3):
+            _, taken = await network.routes.list_files(pb2.ListFilesRequest())
+        assert taken.way.kind == RouteKind.ROUTE_KIND_CENTRAL
+
+
+async def test_a_neighbour_that_was_silent_is_not_waited_for_at_the_next_call(network):
+    routes = Routes(network.channels, network.address, (), time.monotonic)
+    async with silent_addresses(1) as addresses:
+        routes.neighbours = Neighbours(primary=PeerInfo(peer_id="frozen", addresses=addresses))
+        await routes.list_files(pb2.ListFilesRequest())
+        assert routes.ways(time.monotonic())[0].kind == RouteKind.ROUTE_KIND_CENTRAL
+        _, taken = await routes.list_files(pb2.ListFilesRequest())
+        assert taken.seconds < PATIENCE / 2
+
+
+async def test_sixteen_silent_addresses_of_a_neighbour_cost_no_more_patience_than_one(network):
+    async with silent_addresses(16) as addresses:
+        network.routes.neighbours = Neighbours(primary=PeerInfo(peer_id="frozen", addresses=addresses))
+        async with asyncio.timeout(5 * PATIENCE):
+            _, taken = await network.routes.list_files(pb2.ListFilesRequest())
+        assert taken.way.kind == RouteKind.ROUTE_KIND_CENTRAL
+
+
+async def test_a_neighbour_is_reached_at_whichever_of_its_addresses_works(network):
+    ana = await network.relay("ana")
+    async with silent_addresses(1) as addresses:
+        ana.addresses[:] = [*addresses, *ana.addresses]
+        network.routes.neighbours = Neighbours(primary=ana)
+        _, taken = await network.routes.list_files(pb2.ListFilesRequest())
+        assert (taken.way.kind, taken.way.address) == (RouteKind.ROUTE_KIND_PRIMARY, ana.addresses[-1])
 
 
 async def test_an_error_of_centrals_is_an_answer_and_is_not_asked_again_elsewhere(network):
@@ -193,6 +228,29 @@ async def test_joined_work_survives_one_waiter_and_ends_with_the_last():
     await asyncio.gather(waiters[1], return_exceptions=True)
     async with asyncio.timeout(1):
         await ended.wait()
+
+
+async def test_whoever_asks_while_given_up_work_is_ending_begins_anew():
+    joined, started, may_end = Joined(), asyncio.Event(), asyncio.Event()
+
+    async def slow_to_end():
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+
+    async def answer():
+        return "answer"
+
+    first = asyncio.create_task(joined.run("key", slow_to_end))
+    await started.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    second = asyncio.create_task(joined.run("key", answer))
+    async with asyncio.timeout(1):
+        assert await second == "answer"
+    may_end.set()
 
 
 async def test_the_first_answer_counts_and_the_others_are_cancelled():
