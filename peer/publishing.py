@@ -32,8 +32,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Published:
-    """What central is known to hold of this peer: the state after `version`."""
+    """What the central at `central` is known to hold of this peer: the state after `version`."""
 
+    central: str = ""
     version: int = 0
     files: dict[str, LibraryFile] = field(default_factory=dict)
     stored: set[bytes] = field(default_factory=set)
@@ -69,7 +70,8 @@ def differences(
     removed = [path for path in published.files if path not in files]
     dropped = list(published.stored - stored)
     held = list((stored - published.stored) | (confirm & stored))
-    added = [file for path, file in files.items() if published.files.get(path) != file]
+    # Nearly all are the same objects, and comparing their fields would take ten times as long.
+    added = [file for path, file in files.items() if (known := published.files.get(path)) is not file and known != file]
     yield from (Batch(removed=chunk) for chunk in _chunks(removed, lambda path: len(path.encode())))
     yield from (Batch(dropped=chunk) for chunk in _chunks(dropped, len))
     yield from (Batch(stored=chunk) for chunk in _chunks(held, len))
@@ -97,7 +99,7 @@ class Publisher:
         self._session = session
         self._channels = channels
         self._published = Published()
-        self._central_version = 0
+        self._central_version: int | None = 0
         self._declined: dict[str, str] = {}
         self._confirm: set[bytes] = set()
         self._wake = asyncio.Event()
@@ -106,7 +108,7 @@ class Publisher:
         self._settled = asyncio.Condition()
 
     def logged_in(self, version: int) -> None:
-        """Hears at a login which version central holds: another than the last acknowledged means publishing anew."""
+        """Hears which version central holds: another than the last acknowledged means publishing anew."""
         self._central_version = version
         self._wake.set()
 
@@ -173,12 +175,13 @@ class Publisher:
             self._wake.set()
 
     async def _publish_all(self, login: Login) -> None:
-        if self._central_version != self._published.version:
-            self._published = Published()
+        # Versions of two centrals have nothing to do with each other.
+        if (login.central, self._central_version) != (self._published.central, self._published.version):
+            self._published = Published(login.central)
         confirm = set(self._confirm)
         batches = list(differences(self._published, self._library.files, set(self._library.stored), confirm))
         if not self._published.version and not batches:
-            batches = [Batch()] if self._central_version else []
+            batches = [] if self._central_version == 0 else [Batch()]
         if self._declined:
             batches.append(Batch(declined=tuple(self._declined.items())[:MAX_ITEMS]))
         for batch in batches:
@@ -207,7 +210,9 @@ class Publisher:
         finally:
             self._sending, self._doubts = False, 0
         self._published.apply(batch)
-        self._published.version = self._central_version = response.catalogue_version
+        self._published.version = response.catalogue_version
+        if self._session.login is login:  # a newer login has told what its central holds
+            self._central_version = response.catalogue_version
 
     async def _acknowledged(self, login: Login, request: pb2.PublishFilesRequest) -> pb2.PublishFilesResponse:
         """Sends a batch, the same request again when the answer is lost: central applies it once."""
@@ -223,8 +228,7 @@ class Publisher:
 
     async def _recover(self, error: errors.RelevoError) -> None:
         if isinstance(error, errors.VersionConflict):
-            self._central_version = int(error.metadata.get("version", "0"))
-            self._published = Published()
+            self._central_version = None
             return
         if isinstance(error, errors.SessionUnknown):
             self._session.lost()
