@@ -1,5 +1,6 @@
 """`relevo menu`: the interactive menu. Everything it does is what `ls`, `get`, `put` and `logout` do."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,9 @@ def run(home: Path) -> None:
 
 
 def _ask(question: str, default: str | None = None) -> str:
-    """Returns what the user types. Raises Left when the input ends."""
+    """Returns what the user types. Raises Left when the input ends, or was closed from the beginning."""
+    if sys.stdin is None:
+        raise Left
     try:
         return str(click.prompt(question, default=default, show_default=bool(default))).strip()
     except click.Abort:

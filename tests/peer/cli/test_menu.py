@@ -1,6 +1,7 @@
 import pytest
 
 from core import errors
+from peer.commands import menu
 from relevo.v1 import content_pb2
 
 
@@ -92,6 +93,12 @@ async def test_a_daemon_that_stops_does_not_end_the_menu_in_a_traceback(daemon, 
     result = await run("menu", input="2\n\n4\n")
     assert result.exit_code == 0
     assert result.stderr == "relevo: neither a neighbour nor central answers\n"
+
+
+def test_a_menu_whose_input_is_closed_ends(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(menu.Left):
+        menu._ask("Choose")
 
 
 async def test_hostile_names_never_steer_the_menu(daemon, run):
