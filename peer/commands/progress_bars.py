@@ -118,5 +118,8 @@ def detail(transfer: pb2.Transfer) -> str:
     if speed:
         figures += [show.rate(speed), f"{show.span((transfer.size_bytes - transfer.done_bytes) / speed)} left"]
     asked = sum(not source.dropped_reason for source in transfer.sources)
-    figures.append(show.count(asked, "holder") if asked else "waiting for a holder")
+    if asked:
+        figures.append(show.count(asked, "holder"))
+    else:  # before anybody is asked, what this machine has already is checked and copied
+        figures.append("waiting for a holder" if transfer.sources else "checking this machine")
     return "  ".join(figures)
