@@ -92,8 +92,8 @@ def _shared(ctx: click.Context, given: Path | None, home: Path, kept: Remembered
         raise click.UsageError("name the directory to share: relevo serve DIR --central HOST:PORT", ctx)
     shared = directory.absolute()
     if not shared.is_dir():
-        what = "is not a directory" if shared.exists() else "does not exist: make it first"
-        raise click.UsageError(f"{shared} {what}, or name another directory to share", ctx)
+        what = "is not a directory:" if shared.exists() else "does not exist: make it first, or"
+        raise click.UsageError(f"{shared} {what} name another directory to share", ctx)
     _keep_apart(ctx, shared.resolve(), home.resolve())
     return shared
 

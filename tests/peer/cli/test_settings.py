@@ -110,7 +110,7 @@ def test_the_file_can_name_the_directory_and_friends(serve, served, shared, tmp_
         ([], "name the directory to share"),
         (["{shared}"], "name the central to join"),
         (["{shared}/none", "--central", "c:1"], "does not exist"),
-        (["{shared}/file", "--central", "c:1"], "is not a directory"),
+        (["{shared}/file", "--central", "c:1"], "is not a directory: name another"),
         (["{shared}", "--central", "c"], "is not HOST:PORT"),
         (["{shared}", "--central", "c:0"], "needs the port"),
         (["{shared}", "--central", "c:1", "--listen", "nowhere"], "is not HOST:PORT"),
