@@ -152,12 +152,12 @@ def batch(request: pb2.PublishFilesRequest) -> Batch:
     stored = _content_ids(request.stored_content_ids, "stored_content_ids")
     dropped = _content_ids(request.dropped_content_ids, "dropped_content_ids")
     fields.distinct((*stored, *dropped), "stored_content_ids")
-    declined = []
+    declined = {}
     for index, copy in enumerate(request.declined):
-        declined.append(fields.hex_id(copy.placement_id, f"declined[{index}].placement_id"))
+        declined[fields.hex_id(copy.placement_id, f"declined[{index}].placement_id")] = copy.reason
         if len(copy.reason) > fields.MAX_REASON:
             raise InvalidInput(f"declined[{index}].reason", f"it is longer than {fields.MAX_REASON} characters")
-    return Batch(fields.version(request.base_version, "base_version"), added, removed, stored, dropped, tuple(declined))
+    return Batch(fields.version(request.base_version, "base_version"), added, removed, stored, dropped, declined)
 
 
 def _entry(entry: FileEntry, field: str) -> Entry:

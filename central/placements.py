@@ -16,6 +16,7 @@ from central.placement import Candidate, Directive, choose
 from central.roster import Roster
 from central.store import Batch, Copy, PlacementRecord, Receipt, Store
 from core.errors import NotFound
+from core.names import printable
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Placement, SignedRequest
 
@@ -131,8 +132,11 @@ class Placements:
         for directive in tuple(self._directives.get(peer_id, {}).values()):
             if directive.content_id in stored or directive.placement_id in batch.declined:
                 self._undirect(peer_id, directive.placement_id)
+        for placement_id, reason in batch.declined.items():
+            log.info("peer %s declines a copy for placement %s: %s", peer_id, placement_id, printable(reason))
+        if batch.dropped:
+            log.info("peer %s drops %d copies", peer_id, len(batch.dropped))
         if batch.declined or batch.dropped or batch.base_version == 0:
-            log.info("peer %s declines %d copies and drops %d", peer_id, len(batch.declined), len(batch.dropped))
             self.wanted.set()
 
     async def refill(self) -> None:

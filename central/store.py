@@ -4,7 +4,7 @@ A mutation is one call and one transaction: when it returns, its effect and its 
 neither is. `tests/central/test_store.py` is the contract, run on every engine.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
@@ -85,14 +85,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Changes of one peer's published library, applied together."""
+    """Changes of one peer's published library, applied together; `declined` has a reason for each placement id."""
 
     base_version: int
     added: tuple[Entry, ...] = ()
     removed: tuple[str, ...] = ()
     stored: tuple[bytes, ...] = ()
     dropped: tuple[bytes, ...] = ()
-    declined: tuple[str, ...] = ()
+    declined: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

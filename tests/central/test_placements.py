@@ -1,4 +1,5 @@
 import asyncio
+import logging
 
 import pytest
 
@@ -120,6 +121,18 @@ async def test_another_is_chosen_when_a_storing_peer_declines_and_it_is_not_aske
     await other.publish(declined=[pb2.DeclinedCopy(placement_id=placement.placement_id)])
     await network.directory.placements.refill()
     assert chosen(await current(network, placement)) == set()
+
+
+async def test_the_log_says_why_a_copy_was_declined_and_nothing_of_those_that_were_not(network, caplog):
+    author = await author_with_a_file(network)
+    ((unwilling, _),) = (await storers(network, 1)).items()
+    placement = await author.place(CONTENT)
+    with caplog.at_level(logging.INFO, "relevo.central"):
+        await unwilling.publish(base_version=0)
+        assert "declines" not in caplog.text
+        refusal = pb2.DeclinedCopy(placement_id=placement.placement_id, reason="no room\x1b[2J")
+        await unwilling.publish(declined=[refusal])
+    assert f"peer {unwilling.id} declines a copy for placement {placement.placement_id}: no room\\x1b[2J" in caplog.text
 
 
 async def test_new_bytes_at_the_path_end_the_placement_and_its_directives(network):

@@ -366,7 +366,7 @@ async def test_a_declined_copy_is_remembered_until_it_is_chosen_again(store):
     await publish(store, ANA, entry("f"))
     number = await place(store, copies=[BEA])
     await store.add_copies(number, [CAI])
-    await publish(store, BEA, declined=(number, "f" * 32))
+    await publish(store, BEA, declined={number: "no room", "f" * 32: ""})
     await publish(store, BEA, dropped=(X,))
     declined = await store.placement(number)
     assert (declined.copies, declined.declined) == ((Copy(CAI),), (BEA,))
