@@ -1,21 +1,25 @@
 """Storing copies for others: carries out central's store directives within a quota."""
 
 import asyncio
-import logging
 import shutil
 from pathlib import Path
 
 from core import errors
+from peer import rooted
+from peer.disk_errors import disk_error
 from peer.library import Library
+from peer.progress import Progress
 from peer.publishing import Publisher
 from peer.transfer import Downloader, FetchRequest
 from peer.transfers import Kind, State, Transfer, Transfers
 from relevo.v1 import central_directory_pb2 as pb2
 
-log = logging.getLogger("relevo.storing")
-
 # Copies that are fetched at the same time.
 AT_ONCE = 4
+# Holders that are away come back: what fails for want of them is tried again, everything else is declined.
+_LATER = (errors.NotFound, errors.Unreachable, errors.Busy)
+# Pause before that, in seconds: some beats, so that central has asked again by then if it still wants the copy.
+RETRY_PAUSE = 15.0
 
 
 class Storing:
@@ -79,19 +83,46 @@ class Storing:
             self._publisher.decline(store.placement_id, "no room within the quota")
         else:
             self._under_way[content_id] = (size, {store.placement_id})
-            self._transfers.start(
+            transfer = self._transfers.start(
                 Kind.STORE,
-                lambda transfer: self._fetch(transfer, size),
+                lambda transfer: self._keep(transfer, size),
                 size=size,
                 content_id=content_id,
                 placement_id=store.placement_id,
             )
+            transfer.task.add_done_callback(lambda _: self._under_way.pop(content_id))
+
+    async def _keep(self, transfer: Transfer, size: int) -> None:
+        asked_for = self._under_way[transfer.content_id][1]
+        try:
+            await self._patiently(transfer, size, asked_for)
+        except asyncio.CancelledError:
+            self._decline(asked_for, "the user of the storing peer stopped it")
+            raise
+        except Exception as error:
+            known = isinstance(error, errors.RelevoError)
+            self._decline(asked_for, str(error) if known else "the storing peer failed; its log has the details")
+            raise
+
+    async def _patiently(self, transfer: Transfer, size: int, asked_for: set[str]) -> None:
+        """Fetches a copy, again and again while nobody gives it and central goes on asking."""
+        while True:
+            try:
+                async with self._slots:
+                    transfer.state = State.RUNNING
+                    return await self._fetch(transfer, size)
+            except _LATER:
+                asked_for.clear()
+                transfer.state = State.WAITING
+                await asyncio.sleep(RETRY_PAUSE)
+                if not asked_for:
+                    raise
+                transfer.progress = Progress(size, sources=transfer.progress.sources)
 
     async def _fetch(self, transfer: Transfer, size: int) -> None:
-        content_id = transfer.content_id
-        place = self._library.store_path(content_id)
+        place = self._library.store_path(transfer.content_id)
         request = FetchRequest(
-            content_id=content_id,
+            content_id=transfer.content_id,
             size=size,
             directory=place.parent,
             name=place.name,
@@ -99,14 +130,12 @@ class Storing:
             executable=False,
         )
         try:
-            async with self._slots:
-                transfer.state = State.RUNNING
-                await asyncio.to_thread(place.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-                fetched = await self._downloader.fetch(request, transfer.progress)
-                await self._library.add_stored(fetched.manifest)
-        except errors.RelevoError as error:
-            for placement_id in self._under_way[content_id][1]:
-                self._publisher.decline(placement_id, str(error))
-            raise
-        finally:
-            del self._under_way[content_id]
+            await asyncio.to_thread(rooted.make_directories, place.parents[2], "/".join(place.parts[-3:-1]), 0o700)
+        except OSError as error:
+            raise disk_error(error, place.parent) from error
+        fetched = await self._downloader.fetch(request, transfer.progress)
+        await self._library.add_stored(fetched.manifest)
+
+    def _decline(self, placement_ids: set[str], reason: str) -> None:
+        for placement_id in placement_ids:
+            self._publisher.decline(placement_id, reason)

@@ -49,7 +49,7 @@ class Transfer:
     state: State = State.WAITING
     end_time: float | None = None
     error: errors.RelevoError | None = None
-    task: "asyncio.Task[None] | None" = field(default=None, repr=False)
+    task: "asyncio.Task[None]" = field(init=False, repr=False)
 
     @property
     def running(self) -> bool:
@@ -90,6 +90,7 @@ class Transfers:
         self._all[transfer.transfer_id] = transfer
         self._forget_oldest()
         transfer.task = asyncio.create_task(self._run(transfer, work))
+        transfer.task.add_done_callback(lambda task: self._ended(transfer, task))
         return transfer
 
     def get(self, transfer_id: str) -> Transfer:
@@ -123,14 +124,14 @@ class Transfers:
             NotFound: there is none with this id.
         """
         transfer = self.get(transfer_id)
-        if transfer.task is not None and transfer.running:
+        if transfer.running:
             transfer.task.cancel()
             await asyncio.wait([transfer.task])
         return transfer
 
     async def close(self) -> None:
         """Stops everything that runs; what was fetched stays on disk for the next try."""
-        tasks = [transfer.task for transfer in self.running() if transfer.task is not None]
+        tasks = [transfer.task for transfer in self.running()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -139,19 +140,20 @@ class Transfers:
     async def _run(self, transfer: Transfer, work: Callable[[Transfer], Awaitable[None]]) -> None:
         try:
             await work(transfer)
-            transfer.state = State.DONE
-        except asyncio.CancelledError:
-            transfer.state = State.CANCELLED
-            raise
         except errors.RelevoError as error:
-            transfer.state, transfer.error = State.FAILED, error
+            transfer.error = error
             log.info("%s of %s failed: %s", transfer.kind.value, transfer.path or transfer.content_id.hex(), error)
         except Exception:
             log.exception("%s of %s failed", transfer.kind.value, transfer.path or transfer.content_id.hex())
-            transfer.state = State.FAILED
             transfer.error = errors.Defect("internal error; the daemon's log has the details")
-        finally:
-            transfer.end_time = self._wall()
+
+    def _ended(self, transfer: Transfer, task: "asyncio.Task[None]") -> None:
+        """Notes the end; not in the task itself, which never begins when it is cancelled at once."""
+        if task.cancelled():
+            transfer.state = State.CANCELLED
+        else:
+            transfer.state = State.FAILED if transfer.error else State.DONE
+        transfer.end_time = self._wall()
 
     def _forget_oldest(self) -> None:
         if len(self._all) <= REMEMBERED:

@@ -1,0 +1,237 @@
+"""Copies for others: what is stored, confirmed, declined, and tried again."""
+
+import asyncio
+
+import pytest
+
+from core import errors
+from core.manifest import manifest_of
+from peer import storing
+from peer.contacts import Contact
+from peer.storing import AT_ONCE, Storing
+from peer.transfer import Fetched
+from peer.transfers import Kind, State, Transfers
+from relevo.v1 import central_directory_pb2 as pb2
+
+QUOTA = 1000
+
+
+class Downloader:
+    """Writes what a test has put into `contents`, or fails as it says, when `gate` is open."""
+
+    def __init__(self):
+        self.contents = {}
+        self.failures = []
+        self.requests = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = asyncio.Condition()
+
+    def offer(self, data):
+        manifest = manifest_of(data)
+        self.contents[manifest.content_id] = data
+        return manifest.content_id
+
+    async def fetch(self, request, progress):
+        async with self.asked:
+            self.requests.append(request)
+            self.asked.notify_all()
+        progress.source(Contact("p", "ana", ())).bytes += 1
+        await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        data = self.contents[request.content_id]
+        location = request.directory / request.name
+        location.write_bytes(data)
+        return Fetched(location, manifest_of(data))
+
+    async def has_been_asked(self, times):
+        async with asyncio.timeout(10), self.asked:
+            await self.asked.wait_for(lambda: len(self.requests) >= times)
+
+
+class Publisher:
+    """Notes what central would be told."""
+
+    def __init__(self):
+        self.confirmed = []
+        self.declined = {}
+
+    def confirm(self, content_id):
+        self.confirmed.append(content_id)
+
+    def decline(self, placement_id, reason):
+        self.declined[placement_id] = reason
+
+
+class Stage:
+    def __init__(self, library, home):
+        self.library, self.home = library, home
+        self.downloader, self.publisher, self.transfers = Downloader(), Publisher(), Transfers(lambda: 0.0)
+        self.storing = Storing(
+            library=library,
+            downloader=self.downloader,
+            publisher=self.publisher,
+            transfers=self.transfers,
+            quota=QUOTA,
+            home=home,
+        )
+
+    def ask(self, content_id, size, placement_id="p1"):
+        store = pb2.StoreDirective(placement_id=placement_id, content_id=content_id, size_bytes=size)
+        self.storing.obey([pb2.Directive(store=store)])
+
+    async def ended(self):
+        """Waits until nothing is under way, and returns the latest transfer."""
+        running = [transfer.task for transfer in self.transfers.running()]
+        if running:
+            await asyncio.wait(running, timeout=10)
+        return self.transfers.latest_first()[0]
+
+
+@pytest.fixture
+async def stage(library_bench):
+    library = await library_bench.open()
+    stage = Stage(library, library_bench.home)
+    yield stage
+    stage.downloader.gate.set()
+    await stage.transfers.close()
+
+
+async def test_a_copy_is_fetched_into_the_store_and_offered(stage):
+    content_id = stage.downloader.offer(b"bytes")
+    stage.ask(content_id, 5)
+    transfer = await stage.ended()
+    assert (transfer.kind, transfer.state, transfer.placement_id) == (Kind.STORE, State.DONE, "p1")
+    assert stage.library.stored == {content_id: 5}
+    assert stage.library.store_path(content_id).read_bytes() == b"bytes"
+    assert stage.library.store_path(content_id).parent.stat().st_mode & 0o077 == 0
+    assert stage.publisher.declined == {}
+    assert stage.storing.free_bytes() == QUOTA - 5
+
+
+async def test_a_directive_that_is_repeated_is_carried_out_once_and_then_confirmed(stage):
+    content_id = stage.downloader.offer(b"bytes")
+    stage.downloader.gate.clear()
+    for placement_id in ("p1", "p1", "p2"):
+        stage.ask(content_id, 5, placement_id)
+    stage.downloader.gate.set()
+    await stage.ended()
+    assert len(stage.downloader.requests) == 1
+    assert stage.publisher.confirmed == []
+    stage.ask(content_id, 5)
+    assert stage.publisher.confirmed == [content_id]
+    assert len(stage.transfers.latest_first()) == 1
+
+
+async def test_a_directive_of_an_unknown_kind_is_ignored(stage):
+    stage.storing.obey([pb2.Directive()])
+    assert stage.transfers.latest_first() == []
+    assert stage.publisher.declined == {}
+
+
+async def test_what_is_promised_counts_until_it_is_stored_or_given_up(stage):
+    stage.downloader.gate.clear()
+    stage.ask(stage.downloader.offer(b"a" * 600), 600, "fits")
+    assert stage.storing.free_bytes() == QUOTA - 600
+    stage.ask(stage.downloader.offer(b"b" * 600), 600, "does not")
+    assert stage.publisher.declined == {"does not": "no room within the quota"}
+    await stage.transfers.close()
+    assert stage.storing.free_bytes() == QUOTA
+
+
+async def test_the_free_space_of_the_disk_is_a_limit_too(stage, monkeypatch):
+    class Usage:
+        free = 10
+
+    monkeypatch.setattr(storing.shutil, "disk_usage", lambda _: Usage)
+    assert stage.storing.free_bytes() == 10
+    stage.ask(stage.downloader.offer(b"bytes" * 3), 15)
+    assert "no room" in stage.publisher.declined["p1"]
+
+    def gone(home):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(storing.shutil, "disk_usage", gone)
+    assert stage.storing.free_bytes() == 0
+
+
+async def test_only_a_few_copies_are_fetched_at_once(stage):
+    stage.downloader.gate.clear()
+    for number in range(AT_ONCE + 2):
+        stage.ask(stage.downloader.offer(bytes([number])), 1, f"p{number}")
+    await stage.downloader.has_been_asked(AT_ONCE)
+    states = [transfer.state for transfer in stage.transfers.latest_first()]
+    assert (states.count(State.RUNNING), states.count(State.WAITING)) == (AT_ONCE, 2)
+    stage.downloader.gate.set()
+    await stage.ended()
+    assert len(stage.library.stored) == AT_ONCE + 2
+
+
+async def test_what_can_never_be_stored_is_declined_for_everybody_who_asked(stage):
+    stage.downloader.gate.clear()
+    stage.downloader.failures = [errors.Corrupt("the file is listed with 5 bytes, but has 6")]
+    content_id = stage.downloader.offer(b"bytes")
+    stage.ask(content_id, 5, "p1")
+    stage.ask(content_id, 5, "p2")
+    stage.downloader.gate.set()
+    assert (await stage.ended()).state is State.FAILED
+    assert stage.publisher.declined == dict.fromkeys(("p1", "p2"), "the file is listed with 5 bytes, but has 6")
+    assert stage.storing.free_bytes() == QUOTA
+
+
+async def test_a_copy_that_nobody_gives_is_tried_again_and_not_declined(stage, monkeypatch):
+    monkeypatch.setattr(storing, "RETRY_PAUSE", 0.01)
+    content_id = stage.downloader.offer(b"bytes")
+    stage.downloader.failures = [errors.Unreachable("no holder answers"), errors.NotFound("nobody holds it")]
+    sleeping, asleep = asyncio.sleep, []
+
+    async def asked_again(pause):
+        asleep.append(stage.transfers.latest_first()[0].state)
+        stage.ask(content_id, 5)
+        await sleeping(pause)
+
+    monkeypatch.setattr(storing.asyncio, "sleep", asked_again)
+    stage.ask(content_id, 5)
+    transfer = await stage.ended()
+    assert asleep == [State.WAITING, State.WAITING]
+    assert transfer.state is State.DONE
+    assert stage.transfers.received_bytes == 3
+    assert stage.publisher.declined == {}
+    assert content_id in stage.library.stored
+
+
+async def test_a_copy_that_nobody_gives_is_given_up_when_central_does_not_ask_again(stage, monkeypatch):
+    monkeypatch.setattr(storing, "RETRY_PAUSE", 0.01)
+    content_id = stage.downloader.offer(b"bytes")
+    stage.downloader.failures = [errors.Unreachable("no holder answers")]
+    stage.ask(content_id, 5)
+    assert isinstance((await stage.ended()).error, errors.Unreachable)
+    assert stage.publisher.declined == {}
+    stage.ask(content_id, 5)
+    assert (await stage.ended()).state is State.DONE
+
+
+async def test_a_copy_that_the_user_stops_is_declined_and_not_begun_again(stage):
+    stage.downloader.gate.clear()
+    stage.ask(stage.downloader.offer(b"bytes"), 5)
+    await stage.downloader.has_been_asked(1)
+    await stage.transfers.cancel(stage.transfers.latest_first()[0].transfer_id)
+    assert "stopped it" in stage.publisher.declined["p1"]
+    assert stage.storing.free_bytes() == QUOTA
+
+
+async def test_a_store_that_cannot_be_written_declines_and_says_why(stage):
+    (stage.home / "store").write_bytes(b"in the way")
+    stage.ask(stage.downloader.offer(b"bytes"), 5)
+    transfer = await stage.ended()
+    assert isinstance(transfer.error, errors.NotPossible)
+    assert stage.publisher.declined["p1"] == str(transfer.error)
+    assert stage.downloader.requests == []
+
+
+async def test_a_defect_declines_without_its_text(stage):
+    stage.downloader.failures = [ZeroDivisionError("secret")]
+    stage.ask(stage.downloader.offer(b"bytes"), 5)
+    assert isinstance((await stage.ended()).error, errors.Defect)
+    assert "secret" not in stage.publisher.declined["p1"]
