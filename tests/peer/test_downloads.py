@@ -6,9 +6,10 @@ import pytest
 
 from core import errors
 from core.content import digest
+from core.manifest import manifest_of
 from peer.downloads import Downloads
 from peer.transfer import Downloader
-from peer.transfers import Transfers
+from peer.transfers import State, Transfers
 from relevo.v1.content_pb2 import FileEntry
 
 
@@ -39,3 +40,22 @@ async def test_another_content_to_the_same_place_is_refused_before_anything_is_f
         downloads.start(entry("b/film", b"two"), str(tmp_path))
     (tmp_path / "other").mkdir()
     assert downloads.start(entry("b/film", b"two"), str(tmp_path / "other")).running
+
+
+async def test_a_file_that_is_in_place_is_done_even_when_it_cannot_be_offered(tmp_path, caplog):
+    class Library:
+        async def add_fetched(self, location, path, manifest):
+            raise errors.NotFound("its user has moved it already")
+
+    async def no_holders(content_id):
+        return []
+
+    transfers = Transfers(lambda: 0.0)
+    downloader = Downloader(no_holders, None, None, "self", lambda: 0.0)
+    empty = manifest_of(b"")
+    file = FileEntry(path="a/empty", content_id=empty.content_id)
+    transfer = Downloads(downloader, Library(), transfers).start(file, str(tmp_path))
+    await transfer.task
+    assert transfer.state is State.DONE, transfer.error
+    assert (tmp_path / "empty").read_bytes() == b""
+    assert "not offered" in caplog.text
