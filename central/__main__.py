@@ -1,21 +1,32 @@
 """`relevo-central`, also `python -m central`: runs the central directory."""
 
-import sys
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 import platformdirs
 
 from central.settings import DAY, Settings
-from core.errors import RelevoError
+from core.failures import PoliteGroup
 from core.options import config_option, log_option
 
 _DEFAULTS = Settings()
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="relevo", prog_name="relevo-central")
+class _Number(click.FloatRange):
+    """A range that not-a-number, which no comparison puts outside, does not pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        return self.fail("nan is not a number", param, ctx) if math.isnan(number) else number
+
+
+_SECONDS = _Number(min=0.01, max=86_400)
+
+
+@click.group("relevo-central", cls=PoliteGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="relevo", prog_name="relevo-central", message="%(prog)s %(version)s")
 def cli() -> None:
     """The central directory of a Relevo network: who is alive, who holds what, who stores copies.
 
@@ -28,8 +39,8 @@ def cli() -> None:
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=lambda: platformdirs.user_data_dir("relevo-central"),
-    show_default=platformdirs.user_data_dir("relevo-central"),
-    help="Directory that keeps the catalogue; it belongs to one central at a time.",
+    help="Directory that keeps the catalogue; it belongs to one central at a time.  "
+    f"[default: {platformdirs.user_data_dir('relevo-central')}]",
 )
 @click.option(
     "--listen",
@@ -46,7 +57,7 @@ def cli() -> None:
 )
 @click.option(
     "--beat-interval",
-    type=_POSITIVE,
+    type=_SECONDS,
     metavar="SECONDS",
     default=_DEFAULTS.beat_interval,
     show_default=True,
@@ -54,7 +65,7 @@ def cli() -> None:
 )
 @click.option(
     "--grace",
-    type=_POSITIVE,
+    type=_SECONDS,
     metavar="SECONDS",
     default=_DEFAULTS.grace,
     show_default=True,
@@ -62,7 +73,7 @@ def cli() -> None:
 )
 @click.option(
     "--sweep-interval",
-    type=_POSITIVE,
+    type=_SECONDS,
     metavar="SECONDS",
     default=_DEFAULTS.sweep_interval,
     show_default=True,
@@ -70,7 +81,7 @@ def cli() -> None:
 )
 @click.option(
     "--max-beats",
-    type=_POSITIVE,
+    type=_Number(min=0.1, max=1_000_000),
     metavar="N",
     default=_DEFAULTS.max_beats,
     show_default=True,
@@ -86,7 +97,7 @@ def cli() -> None:
 )
 @click.option(
     "--forget-after",
-    type=_POSITIVE,
+    type=_Number(min=0, max=36_500, min_open=True),
     metavar="DAYS",
     default=_DEFAULTS.forget_after / DAY,
     show_default=True,
@@ -94,7 +105,7 @@ def cli() -> None:
 )
 @click.option(
     "--drain",
-    type=click.FloatRange(min=0),
+    type=_Number(min=0, max=86_400),
     metavar="SECONDS",
     default=_DEFAULTS.drain,
     show_default=True,
@@ -114,11 +125,7 @@ def serve(data: Path, listen: str, insecure: bool, forget_after: float, **settin
 
 def main() -> None:
     """Runs the command line; an error is one line on stderr and its own exit code."""
-    try:
-        cli(prog_name="relevo-central")
-    except RelevoError as error:
-        click.echo(f"relevo-central: {error}", err=True)
-        sys.exit(error.exit_code)
+    cli(prog_name="relevo-central")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from peer.commands.failures import PoliteGroup
+from core.failures import PoliteGroup
 from peer.commands.get import get
 from peer.commands.listing import ls
 from peer.commands.network import neighbour, peers
@@ -13,7 +13,7 @@ from peer.commands.serve import serve
 from peer.commands.state import logout, status, transfers
 
 
-@click.group("relevo", cls=PoliteGroup)
+@click.group("relevo", cls=PoliteGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),

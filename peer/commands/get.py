@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 from core.errors import RelevoError, Unreachable
+from core.failures import Failure, Stopped, tell
 from core.names import printable
 from peer.commands import document
 from peer.commands.common import daemon_of, json_option, say
-from peer.commands.failures import Failure, Stopped, tell
 
 
 class Outcome:

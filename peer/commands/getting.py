@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.errors import Cancelled, NotFound, RelevoError, Unreachable
+from core.failures import Choose, Failure, Stopped
 from core.names import last_part, normal
 from core.times import from_timestamp
 from peer.commands import show
 from peer.commands.client import Daemon, error_of
-from peer.commands.failures import Choose, Failure, Stopped
 from peer.commands.progress_bars import Bars
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.content_pb2 import CatalogueFile

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from core.errors import RelevoError
+from core.failures import Failure, tell
 from core.names import printable
 from peer.commands import show
 from peer.commands.common import daemon_of, say
-from peer.commands.failures import Failure, tell
 from peer.commands.state import leave
 
 if TYPE_CHECKING:

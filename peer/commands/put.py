@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from core.errors import RelevoError, Unreachable
+from core.failures import STOPPED, Stopped
 from peer.commands import document
 from peer.commands.common import daemon_of, json_option, say
-from peer.commands.failures import STOPPED, Stopped
 from peer.commands.get import Outcome
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
+from central.__main__ import cli
 from core.identity import Identity
 from core.signing import sign_request
 from relevo.v1 import central_directory_pb2 as pb2
@@ -134,6 +137,30 @@ def test_bad_settings_are_refused_in_one_line(tmp_path):
     assert run("serve", "--relay-cap", "0").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--beat-interval", "nan"),
+        ("--beat-interval", "0"),
+        ("--grace", "inf"),
+        ("--sweep-interval", "1e300"),
+        ("--max-beats", "1e-300"),
+        ("--forget-after", "nan"),
+        ("--drain", "nan"),
+        ("--data", __file__),
+        ("--config", "/none"),
+        ("--colour", "red"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_in_one_line(option, value):
+    result = CliRunner().invoke(cli, ["serve", option, value], prog_name="relevo-central")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("relevo-central: ")
+    assert option in line
+    assert "`relevo-central serve --help`" in line
+
+
 def test_settings_come_from_flags_before_environment_before_file(tmp_path):
     file = tmp_path / "central.toml"
     file.write_text('beat-interval = 4\ngrace = 1.5\nrelay-cap = 3\nlisten = "nonsense"\n')
@@ -151,7 +178,7 @@ def test_help_describes_every_option_and_version_tells_the_version():
     for option in ("--data", "--listen", "--config", "--insecure", "--beat-interval", "--grace", "--sweep-interval"):
         assert option in help_text
     assert "plaintext" in help_text
-    assert run("--version").stdout.startswith("relevo-central")
+    assert re.fullmatch(r"relevo-central \d+\.\d+\.\d+\n", run("--version").stdout)
 
 
 def test_help_and_version_import_nothing_heavy():

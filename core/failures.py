@@ -1,4 +1,4 @@
-"""How the command line fails: one line on stderr that says what happened and what to do, and an exit code.
+"""How the command lines fail: one line on stderr that says what happened and what to do, and an exit code.
 
 0 ok · 1 failure · 2 wrong usage · 3 not found · 5 try again later · 7 refused · 130 stopped by the user.
 """
@@ -37,24 +37,25 @@ class Stopped(click.ClickException):
 Failure = RelevoError | click.ClickException
 
 
-def tell(failure: Failure) -> None:
-    """Writes the failure to stderr: one line, in which nothing can steer a terminal."""
+def tell(failure: Failure, program: str = "relevo") -> None:
+    """Writes the failure of `program` to stderr: one line, in which nothing can steer a terminal."""
     message = failure.format_message() if isinstance(failure, click.ClickException) else str(failure)
     if isinstance(failure, click.UsageError) and failure.ctx is not None:
         message = f"{message.rstrip('.')} (see `{failure.ctx.command_path} --help`)"
-    click.echo(f"relevo: {printable(message)}", err=True)
+    click.echo(f"{program}: {printable(message)}", err=True)
     for line in failure.candidates if isinstance(failure, Choose) else ():
         click.echo(f"  {line}", err=True)
 
 
 class PoliteGroup(click.Group):
-    """A group of commands that never ends in a traceback."""
+    """A group of commands that never ends in a traceback. Its name is the program's."""
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Runs the command line and exits, with the code of the failure if there is one.
 
         A reader that goes away, as in `relevo ls | head -1`, ends it silently: click sees to that.
         """
+        program = self.name or "relevo"
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a locale that lacks a character shows its escape
                 stream.reconfigure(errors="backslashreplace")
@@ -64,18 +65,19 @@ class PoliteGroup(click.Group):
             error.show()
             sys.exit(error.exit_code)
         except (RelevoError, click.ClickException) as failure:
-            tell(failure)
+            tell(failure, program)
             sys.exit(failure.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            tell(Stopped("stopped"))
+            tell(Stopped("stopped"), program)
             sys.exit(STOPPED)
         except OSError as error:
-            tell(click.ClickException(_reason(error)))
+            tell(click.ClickException(_reason(error)), program)
             sys.exit(1)
         except Exception as error:
             if logging.getLogger().handlers:  # a daemon's log; a command's user has no use for it
                 log.exception("a defect of relevo")
-            tell(click.ClickException(f"a defect of relevo ({type(error).__name__}: {error}); please report it"))
+            defect = f"a defect of {program} ({type(error).__name__}: {error}); please report it"
+            tell(click.ClickException(defect), program)
             sys.exit(1)
         sys.exit(code if isinstance(code, int) else 0)
 
