@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from core.content import DIGEST_BYTES, Layout
-from core.errors import Corrupt, InvalidInput, NotFound, RelevoError, Unreachable
+from core.errors import Corrupt, InvalidInput, NotFound, NotPossible, RelevoError, Unreachable
 from core.manifest import Manifest, Root, checked_root
 from peer.lines import Line
 from peer.racing import first_success
@@ -24,20 +23,20 @@ class ManifestTimes:
 
 
 async def fetch_manifest(
-    content_id: bytes, size: int, lines: Sequence[Line], times: ManifestTimes, drop: Drop
+    content_id: bytes, most: int, lines: Sequence[Line], times: ManifestTimes, drop: Drop
 ) -> Manifest:
-    """Returns the manifest of a content of `size` bytes.
+    """Returns the manifest of a content of at most `most` bytes.
 
     Nothing is allocated by what a holder says before it is proven. Pages may come from different holders.
 
     Raises:
-        Corrupt: the content exists, but does not have `size` bytes.
+        NotPossible: the content is larger; all pages but the first were not asked for.
         Unreachable: no holder answers, or none that does not lie; later it may be another matter.
     """
     asking = _Asking(content_id, lines, times, drop)
     root, first_page = await asking.page(0, None)
-    if root.layout.size != size:
-        raise Corrupt(f"the file is listed with {size} bytes, but has {root.layout.size}; whoever lists it is wrong")
+    if root.layout.size > most:
+        raise NotPossible(f"the content has {root.layout.size} bytes, and there is room for {most}; make room for it")
     digests = bytearray(first_page)
     for page in range(1, root.layout.page_count):
         digests += (await asking.page(page, root))[1]
@@ -78,15 +77,3 @@ def _checked(content_id: bytes, page: int, root: Root | None, answer: GetManifes
     elif answer.block_digests:
         raise Corrupt("an empty content has no manifest pages")
     return proven, answer.block_digests
-
-
-def empty_manifest(content_id: bytes) -> Manifest:
-    """Returns the manifest of no bytes, which needs no holder.
-
-    Raises:
-        Corrupt: `content_id` is not that of no bytes.
-    """
-    manifest = Manifest(Layout(0), b"")
-    if len(content_id) != DIGEST_BYTES or manifest.content_id != content_id:
-        raise Corrupt("the file is listed as empty, but its content id says otherwise; whoever lists it is wrong")
-    return manifest

@@ -128,6 +128,7 @@ class Storing:
             name=place.name,
             modify_time=None,
             executable=False,
+            most=size,
         )
         try:
             await asyncio.to_thread(rooted.make_directories, place.parents[2], "/".join(place.parts[-3:-1]), 0o700)

@@ -1,20 +1,22 @@
 """Downloads: from a content id to a whole, verified file at its place."""
 
 import asyncio
+import os
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.content import DIGEST_BYTES, Layout
 from core.errors import AlreadyExists, Corrupt, InvalidInput, NotFound, NotPossible, RelevoError, Unreachable
-from core.manifest import Manifest
+from core.manifest import Manifest, manifest_of
 from core.names import path_problem
 from peer.channels import Channels
+from peer.disk_errors import disk_error
 from peer.finder import Finder, FindHolders
-from peer.manifest_fetch import empty_manifest, fetch_manifest
+from peer.manifest_fetch import fetch_manifest
 from peer.partial import Partial, partial_name
 from peer.progress import Progress
 from peer.swarm import DownloadSettings, Swarm, no_holder
@@ -22,6 +24,7 @@ from peer.targets import existing_manifest, exists_already, remove_leftover
 
 __all__ = ["DownloadSettings", "Downloader", "FetchRequest", "Fetched"]
 
+_EMPTY = manifest_of(b"")
 FindLocal = Callable[[bytes], Awaitable[Path | None]]
 
 
@@ -31,11 +34,13 @@ class FetchRequest:
 
     Attributes:
         content_id: 32 bytes.
-        size: of the content in bytes, as it is listed; a content of another size is refused.
+        size: of the content in bytes, as it is listed. Whoever published it first may have lied: what the manifest
+            proves counts.
         directory: has to be there.
         name: one part of a path.
         modify_time: to give to the file, in seconds since 1970; None leaves the time of writing.
         executable: whether those who may read it may execute it.
+        most: a larger content is refused, in bytes; None: one that is larger than listed and than the room there is.
     """
 
     content_id: bytes
@@ -44,6 +49,7 @@ class FetchRequest:
     name: str
     modify_time: float | None = None
     executable: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +100,13 @@ class Downloader:
             AlreadyExists: other bytes stand at the target.
             NotFound: nobody holds the content.
             Unreachable: nobody who holds it answers, or nobody who does not lie.
-            Corrupt: the content does not have the size that was asked for.
-            NotPossible: the directory is missing or cannot be written to, or has too little room.
+            NotPossible: the directory is missing or cannot be written to, or has too little room; the content is
+                larger than may be.
             Busy: another program fetches the same content into this directory.
         """
         _check(request)
+        if request.content_id == _EMPTY.content_id:
+            request = replace(request, size=0)
         progress.size = request.size
         async with self._turn(request):
             manifest = await asyncio.to_thread(existing_manifest, request.directory, request.name, request.size)
@@ -110,10 +118,9 @@ class Downloader:
                 await asyncio.to_thread(remove_leftover, request.directory, request.name, leftover)
                 progress.present(request.size)
                 return Fetched(location, manifest)
-            if request.size == 0:
-                manifest = empty_manifest(request.content_id)
+            if request.content_id == _EMPTY.content_id:
                 async with self._partial(request) as partial:
-                    return await self._finish(request, partial, manifest)
+                    return await self._finish(request, partial, _EMPTY)
             return await self._copy(request, progress) or await self._fetch(request, progress)
 
     async def _copy(self, request: FetchRequest, progress: Progress) -> Fetched | None:
@@ -121,6 +128,11 @@ class Downloader:
         source = await self._find_local(request.content_id)
         if source is None:
             return None
+        try:
+            request = replace(request, size=(await asyncio.to_thread(source.stat)).st_size)
+        except OSError:
+            return None
+        progress.size = request.size
         stopped = threading.Event()
         async with self._partial(request) as partial:
             try:
@@ -150,6 +162,8 @@ class Downloader:
             if whole is None:
                 raise
             return whole
+        request = replace(request, size=manifest.layout.size)
+        progress.size = request.size
         async with self._partial(request) as partial:
             missing = await self._resume(partial, manifest, progress)
             if missing:
@@ -173,6 +187,9 @@ class Downloader:
         if not finder.lines:
             raise NotFound(f"nobody holds {request.content_id.hex()[:12]} now; look it up again")
         settings = self._settings
+        most = request.most
+        if most is None:
+            most = max(request.size, await asyncio.to_thread(_room, request.directory))
         until = self._clock() + settings.patience
         pause = settings.first_retry
 
@@ -183,7 +200,7 @@ class Downloader:
         while True:
             try:
                 return await fetch_manifest(
-                    request.content_id, request.size, list(finder.lines.values()), settings.manifest, drop
+                    request.content_id, most, list(finder.lines.values()), settings.manifest, drop
                 )
             except Unreachable as error:
                 if self._clock() + pause > until:
@@ -254,6 +271,14 @@ class Downloader:
             lock, users = self._turns.pop(key)
             if users > 1:
                 self._turns[key] = lock, users - 1
+
+
+def _room(directory: Path) -> int:
+    try:
+        disk = os.statvfs(directory)
+    except OSError as error:
+        raise disk_error(error, directory) from error
+    return disk.f_bavail * disk.f_frsize
 
 
 def _check(request: FetchRequest) -> None:

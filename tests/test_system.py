@@ -283,6 +283,24 @@ async def test_invariant_1_a_liar_never_reaches_a_users_file(network, tmp_path):
     assert "liar" not in given or (given["liar"].bytes == 0 and given["liar"].dropped_reason)
 
 
+async def test_a_liar_who_lists_a_file_first_with_another_size_keeps_nobody_from_it(network, tmp_path):
+    data = noise(200_000)
+    liar = await network.join("liar")
+    lie = FileEntry(path="film.mkv", content_id=manifest_of(data).content_id, size_bytes=5)
+    login = liar.session.login
+    await liar.channels.central(login.central).PublishFiles(
+        pb2.PublishFilesRequest(
+            peer_id=liar.session.peer_id, session_id=login.session_id, request_id="0" * 32, added=[lie]
+        )
+    )
+    await network.join("honest", {"film.mkv": data})
+    cho = await network.join("cho")
+    transfer = await fetch(cho, "film.mkv", tmp_path / "out")
+    assert transfer.state is State.DONE, transfer.error
+    assert (tmp_path / "out/film.mkv").read_bytes() == data
+    assert transfer.progress.size == len(data)
+
+
 async def test_invariant_5_nothing_is_overwritten(network, tmp_path):
     await network.join("ana", {"a.txt": b"theirs"})
     ben = await network.join("ben")

@@ -108,6 +108,7 @@ async def test_a_copy_is_fetched_into_the_store_and_offered(stage):
     assert stage.library.store_path(content_id).parent.stat().st_mode & 0o077 == 0
     assert stage.publisher.declined == {}
     assert stage.storing.free_bytes() == QUOTA - 5
+    assert stage.downloader.requests[0].most == 5  # no more than there was room for
 
 
 async def test_a_directive_that_is_repeated_is_carried_out_once_and_then_confirmed(stage):

@@ -399,16 +399,48 @@ async def test_a_lying_manifest_is_refused_and_another_holder_asked(world, lie):
     assert liar.asked == 0
 
 
-async def test_a_listed_size_that_is_not_the_contents_is_refused(world):
+@pytest.mark.parametrize("size", [9 * BLOCK + 1, 9 * BLOCK - 1, 2**47, 1, 0])
+async def test_a_listed_size_that_is_not_the_contents_keeps_nobody_from_it(world, size):
     data = some_bytes(9 * BLOCK)
     await world.holder("a", Memory(data))
-    request = world.request(data)
-    for size in (len(data) + 1, len(data) - 1, 2**47, 1):
-        with pytest.raises((errors.Corrupt, errors.NotPossible)):
-            await world.downloader().fetch(replace(request, size=size), Progress(0))
-    with pytest.raises(errors.Corrupt, match="empty"):
-        await world.downloader().fetch(replace(request, size=0), Progress(0))
+    progress = Progress(0)
+    fetched = await world.downloader().fetch(replace(world.request(data), size=size), progress)
+    assert fetched.location.read_bytes() == data
+    assert (progress.size, progress.done_bytes) == (len(data), len(data))
+
+
+@pytest.mark.parametrize("size", [2**47, 1, 0])
+async def test_a_local_copy_serves_whatever_size_is_listed(world, size):
+    data = some_bytes(9 * BLOCK)
+    world.local = world.directory.parent / "local"
+    world.local.write_bytes(data)
+    progress = Progress(0)
+    fetched = await world.downloader().fetch(replace(world.request(data), size=size), progress)
+    assert fetched.location.read_bytes() == data
+    assert progress.copied_bytes == len(data)
+
+
+async def test_an_empty_content_is_empty_whatever_size_is_listed(world):
+    fetched = await world.downloader().fetch(replace(world.request(b""), size=7), Progress(0))
+    assert fetched.location.read_bytes() == b""
+
+
+async def test_a_content_larger_than_may_be_is_refused_after_the_first_page_of_its_manifest(world):
+    data = some_bytes(9 * BLOCK)
+    await world.holder("a", Memory(data))
+    request = replace(world.request(data), size=1, most=len(data) - 1)
+    with pytest.raises(errors.NotPossible, match="room for"):
+        await world.downloader().fetch(request, Progress(0))
     assert list(world.directory.iterdir()) == []
+    assert (await world.downloader().fetch(replace(request, most=len(data)), Progress(0))).location.exists()
+
+
+async def test_a_content_larger_than_listed_has_to_fit_onto_the_disk(world, monkeypatch):
+    data = some_bytes(9 * BLOCK)
+    await world.holder("a", Memory(data))
+    monkeypatch.setattr("peer.transfer._room", lambda _: len(data) - 1)
+    with pytest.raises(errors.NotPossible, match="room for"):
+        await world.downloader().fetch(replace(world.request(data), size=1), Progress(0))
 
 
 async def test_a_manifest_of_many_pages_comes_page_by_page_from_several_holders(world):
