@@ -84,4 +84,4 @@ class Catalogue:
 def _file_key(last: FoundFile, order: Order) -> tuple[str | float, ...]:
     """Returns the key of a file, as `FileQuery.after` has it."""
     first = folded(last.path) if order is Order.BY_NAME else last.publish_time
-    return (first, last.path, last.content_id.hex())
+    return (first, last.path, last.content_id.hex(), last.size)

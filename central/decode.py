@@ -197,7 +197,7 @@ def file_token(request: pb2.ListFilesRequest, key: Key) -> str:
 
 def _file_key(request: pb2.ListFilesRequest, order: Order) -> Key | None:
     first = str if order is Order.BY_NAME else float
-    key = decode_token(request.page_token, str, first, str, str)
+    key = decode_token(request.page_token, str, first, str, str, int)
     if key is None:
         return None
     if key[0] != _fingerprint(request):

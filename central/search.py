@@ -85,7 +85,7 @@ def compile_reference(reference: str) -> Reference:
     return Reference(wanted, "" if "/" in wanted else wanted, ids)
 
 
-def position(query: FileQuery) -> tuple[str | float, str, bytes] | None:
+def position(query: FileQuery) -> tuple[str | float, str, bytes, int] | None:
     """Returns `query.after` with the content id as bytes, or None for the first page.
 
     Raises:
@@ -94,16 +94,16 @@ def position(query: FileQuery) -> tuple[str | float, str, bytes] | None:
     if query.after is None:
         return None
     problem = InvalidInput("page_token", "this page token was not given out for this list; start again without one")
-    if len(query.after) != 3:
+    if len(query.after) != 4:
         raise problem
-    first, path, digits = query.after
+    first, path, digits, size = query.after
     kind = str if query.order is Order.BY_NAME else float
     if not isinstance(first, kind) or not isinstance(path, str) or not isinstance(digits, str) or path_problem(path):
         raise problem
-    if isinstance(first, str) and first != folded(path):
+    if not isinstance(size, int) or (isinstance(first, str) and first != folded(path)):
         raise problem
     try:
-        return first, path, bytes.fromhex(digits)
+        return first, path, bytes.fromhex(digits), size
     except ValueError:
         raise problem from None
 

@@ -19,7 +19,7 @@ ON CONFLICT DO NOTHING
 """
 _ADD_ENTRY = """
 INSERT INTO entries (library, path, file_id, modify_time, executable)
-SELECT ?, path, id, ?, ? FROM files WHERE path = ? AND content_id = ?
+SELECT ?, path, id, ?, ? FROM files WHERE path = ? AND content_id = ? AND size = ?
 ON CONFLICT (library, path) DO UPDATE
 SET file_id = excluded.file_id, modify_time = excluded.modify_time, executable = excluded.executable
 """
@@ -112,7 +112,7 @@ def _add(db: sqlite3.Connection, library: int, entries: Iterable[Entry], now: fl
     # In the order of the indexes, which are cheaper to grow at one place.
     ordered = sorted(entries, key=lambda entry: entry.path)
     _add_files(db, [_file_row(e.path, e.content_id, e.size, now) for e in ordered])
-    rows = [(library, e.modify_time, e.executable, e.path, e.content_id) for e in ordered]
+    rows = [(library, e.modify_time, e.executable, e.path, e.content_id, e.size) for e in ordered]
     db.executemany(_ADD_ENTRY, rows)
 
 
@@ -129,9 +129,10 @@ def _add_files(db: sqlite3.Connection, rows: Sequence[_FileRow]) -> None:
 
 
 def add_file(db: sqlite3.Connection, path: str, content_id: bytes, size: int, now: float) -> int:
-    """Returns the row of `files` for a pair of path and content, which is made when it is not there."""
+    """Returns the row of `files` for a path, content and size, which is made when it is not there."""
     _add_files(db, [_file_row(path, content_id, size, now)])
-    row = db.execute("SELECT id FROM files WHERE path = ? AND content_id = ?", (path, content_id)).fetchone()
+    query = "SELECT id FROM files WHERE path = ? AND content_id = ? AND size = ?"
+    row = db.execute(query, (path, content_id, size)).fetchone()
     return int(row[0])
 
 

@@ -13,7 +13,8 @@ BUSY_MS = 5_000
 
 # A peer's published entries and stored copies belong to its library, and only a library in `live` is visible. So a
 # withdrawal deletes one row of `live`, and starting over takes a new library; what is left behind is `abandoned` and
-# collected in small steps. `files` has one row for each pair of path and content that any library or placement uses.
+# collected in small steps. `files` has one row for each path, content and size that any library or placement uses: only
+# one size of a content is true, but central cannot tell which, and a lie must not stand for what others publish.
 # `age` is -publish_time, so that one ascending index serves "newest first, then path". `grams` is kept in step by code:
 # a trigger would have FTS5 write a segment for each row, at five times the cost of a batch.
 _TABLES = """
@@ -49,9 +50,9 @@ CREATE INDEX ended_sessions_by_peer ON ended_sessions (peer_id, time);
 CREATE TABLE files (
   id INTEGER PRIMARY KEY, path TEXT NOT NULL, folded TEXT NOT NULL, folded_name TEXT NOT NULL,
   content_id BLOB NOT NULL, size INTEGER NOT NULL, age REAL NOT NULL,
-  UNIQUE (content_id, path)
+  UNIQUE (content_id, path, size)
 ) STRICT;
-CREATE INDEX files_by_age ON files (age, path, content_id);
+CREATE INDEX files_by_age ON files (age, path, content_id, size);
 CREATE INDEX files_by_folded ON files (folded);
 CREATE INDEX files_by_folded_name ON files (folded_name);
 

@@ -12,7 +12,7 @@ from core.names import folded
 # finds a page of them sooner.
 GATHERED = 3_000
 
-_KEYS = {Order.NEWEST_FIRST: "age, path, content_id", Order.BY_NAME: "folded, path, content_id"}
+_KEYS = {Order.NEWEST_FIRST: "age, path, content_id, size", Order.BY_NAME: "folded, path, content_id, size"}
 _INDEXES = {Order.NEWEST_FIRST: "files_by_age", Order.BY_NAME: "files_by_folded"}
 
 _VISIBLE = """(
@@ -67,9 +67,9 @@ def list_files(db: sqlite3.Connection, query: FileQuery) -> Page[FoundFile]:
     conditions = [selection.condition] if selection.condition else []
     keys = _KEYS[query.order]
     if after is not None:
-        conditions.append(f"({keys}) > (:after_first, :after_path, :after_content)")
+        conditions.append(f"({keys}) > (:after_first, :after_path, :after_content, :after_size)")
         first = after[0] if isinstance(after[0], str) else -after[0]
-        values |= {"after_first": first, "after_path": after[1], "after_content": after[2]}
+        values |= {"after_first": first, "after_path": after[1], "after_content": after[2], "after_size": after[3]}
     where = " AND ".join([*conditions, _VISIBLE])
     source = _source(selection, f"INDEXED BY {_INDEXES[query.order]}")
     page = f"SELECT id, path, folded, content_id, size, age {source} WHERE {where} ORDER BY {keys} LIMIT :limit"
@@ -90,7 +90,7 @@ def _source(selection: _Selection, index: str) -> str:
 
 def _key(file: FoundFile, order: Order) -> tuple[str | float, ...]:
     first = folded(file.path) if order is Order.BY_NAME else file.publish_time
-    return first, file.path, file.content_id.hex()
+    return first, file.path, file.content_id.hex(), file.size
 
 
 def _by_text(db: sqlite3.Connection, search: TextSearch) -> _Selection:

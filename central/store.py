@@ -97,7 +97,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One pair of path and content that live peers publish, or store copies of for a placement."""
+    """One path with one content, of one size as told, that live peers publish, or store copies of for a placement."""
 
     path: str
     content_id: bytes
@@ -159,7 +159,7 @@ class FileQuery:
     Attributes:
         text: part of a path or a shell pattern (central.search says which); empty for everything.
         reference: what a user typed to mean one file; when set, `text` is ignored.
-        after: key of the last file of the page before: (publish_time or folded path, path, content id as hex).
+        after: key of the last file of the page before: (publish_time or folded path, path, content id as hex, size).
         limit: most files in the answer.
     """
 

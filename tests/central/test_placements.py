@@ -6,7 +6,7 @@ import pytest
 from core import errors
 from core.signing import new_request_id
 from relevo.v1 import central_directory_pb2 as pb2
-from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, PLACEMENT_STATE_PENDING
+from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, PLACEMENT_STATE_PENDING, FileEntry
 
 CONTENT = b"c" * 32
 
@@ -250,3 +250,13 @@ async def test_no_more_than_a_hundred_directives_go_into_one_answer(network):
     done = [directive.store.content_id for directive in first.directives]
     await peer.publish(stored_content_ids=done)
     assert {directive.store.content_id for directive in (await beats.beat()).directives} == set(contents) - set(done)
+
+
+async def test_the_size_of_a_placement_is_what_its_author_says_whoever_listed_the_file_first(network):
+    liar = await network.logged_in()
+    await liar.publish(added=[FileEntry(path="a.txt", content_id=CONTENT, size_bytes=2**47)])
+    author = await author_with_a_file(network)
+    peers = await storers(network, 1)
+    placement = await author.place(CONTENT)
+    assert placement.size_bytes == 10
+    assert chosen(placement) == {peer.id for peer in peers}

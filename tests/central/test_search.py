@@ -115,13 +115,14 @@ def test_a_reference_is_a_path_a_name_and_an_id_when_it_can_be():
 @pytest.mark.parametrize(
     ("order", "after"),
     [
-        (Order.NEWEST_FIRST, ("a", "a", "00")),
-        (Order.BY_NAME, (1.0, "a", "00")),
-        (Order.BY_NAME, ("b", "a", "00")),
-        (Order.BY_NAME, ("a", "a", "zz")),
-        (Order.BY_NAME, ("a", "a")),
-        (Order.NEWEST_FIRST, (1.0, "\ud800", "00")),
-        (Order.NEWEST_FIRST, (1.0, "a", 1.0)),
+        (Order.NEWEST_FIRST, ("a", "a", "00", 5)),
+        (Order.BY_NAME, (1.0, "a", "00", 5)),
+        (Order.BY_NAME, ("b", "a", "00", 5)),
+        (Order.BY_NAME, ("a", "a", "zz", 5)),
+        (Order.BY_NAME, ("a", "a", "00")),
+        (Order.BY_NAME, ("a", "a", "00", "5")),
+        (Order.NEWEST_FIRST, (1.0, "\ud800", "00", 5)),
+        (Order.NEWEST_FIRST, (1.0, "a", 1.0, 5)),
     ],
 )
 def test_a_key_of_another_list_is_refused(order, after):
@@ -130,6 +131,6 @@ def test_a_key_of_another_list_is_refused(order, after):
 
 
 def test_a_key_has_the_content_id_as_bytes():
-    assert position(FileQuery(after=(1.5, "A", "00ff"))) == (1.5, "A", b"\x00\xff")
-    assert position(FileQuery(order=Order.BY_NAME, after=("a", "A", "00ff"))) == ("a", "A", b"\x00\xff")
+    assert position(FileQuery(after=(1.5, "A", "00ff", 5))) == (1.5, "A", b"\x00\xff", 5)
+    assert position(FileQuery(order=Order.BY_NAME, after=("a", "A", "00ff", 5))) == ("a", "A", b"\x00\xff", 5)
     assert position(FileQuery()) is None

@@ -266,6 +266,20 @@ async def test_a_file_tells_how_many_live_peers_hold_its_content(store):
     assert (file.holder_count, file.modify_time, file.executable) == (2, 5.0, False)
 
 
+async def test_what_one_peer_says_of_a_contents_size_does_not_stand_for_others(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("a", size=2**47))
+    await publish(store, BEA, entry("a", size=10))
+    for order in Order:
+        first = await store.list_files(FileQuery(order=order, limit=1))
+        second = await store.list_files(FileQuery(order=order, limit=1, after=first.next))
+        assert {file.size for file in (*first.items, *second.items)} == {10, 2**47}
+        assert second.next is None
+    assert (await store.entry(BEA, "a")).size == 10
+    await publish(store, ANA, entry("a", size=10))
+    assert [file.size for file in (await store.list_files(FileQuery())).items] == [10]
+
+
 async def test_two_contents_of_one_path_are_two_files(store):
     await join(store, ANA, BEA)
     await publish(store, ANA, entry("a", Y))
