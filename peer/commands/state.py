@@ -123,7 +123,8 @@ def transfer_table(found: Sequence["Transfer"], now: float) -> list[str]:
                 show.rate(transfer.rate_bytes_per_second) if transfer.rate_bytes_per_second else "-",
                 sum(source.bytes > 0 for source in transfer.sources) or "-",
                 show.age(transfer.start_time.seconds, now),
-                ": ".join(filter(None, (transfer.path, transfer.error_message))),
+                # Copies for others have no path; the id is shortened as `relevo ls` does.
+                ": ".join(filter(None, (transfer.path or transfer.content_id.hex()[:8], transfer.error_message))),
             )
             for transfer in found
         ),

@@ -264,6 +264,11 @@ async def test_transfers_show_how_far_they_are(daemon, run):
     assert first["sources"][0]["peer"]["name"] == "ana"
 
 
+async def test_a_copy_for_others_is_named_by_its_content(daemon, run):
+    daemon.listed_transfers = [daemon.step(9, 9, path="", content_id=bytes.fromhex("0a6287e8" * 8))]
+    assert (await run("transfers")).stdout.splitlines()[-1].endswith("  0a6287e8")
+
+
 async def test_no_transfers_is_no_failure(daemon, run):
     result = await run("transfers")
     assert (result.exit_code, result.stdout) == (0, "")
