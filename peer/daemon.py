@@ -47,6 +47,8 @@ CONTROL = "relevo.v1.PeerControl"
 # How long `serve` waits for central before it says that it is ready without it, in seconds.
 PATIENCE = 5.0
 DRAIN = 2.0
+# Pages of holders, of up to 1,000 each, that are read for one download; a neighbour that lies could go on for ever.
+HOLDER_PAGES = 10
 
 
 class Peer:
@@ -182,10 +184,10 @@ class Peer:
         return self.storing.free_bytes()
 
     async def _find_holders(self, content_id: bytes) -> list[Holder]:
-        """Returns every holder that the network knows; none is an empty list."""
+        """Returns the holders that the network knows, more than a download can use; none is an empty list."""
         holders: list[Holder] = []
         token = ""
-        while True:
+        for _ in range(HOLDER_PAGES):
             request = pb2.LocateFileRequest(content_id=content_id, page_size=1000, page_token=token)
             try:
                 response, _ = await self.routes.locate_file(request)
@@ -194,7 +196,8 @@ class Peer:
             holders.extend(Holder.from_message(holder) for holder in response.holders)
             token = response.next_page_token
             if not token:
-                return holders
+                break
+        return holders
 
     def _parts(self) -> Parts:
         return Parts(
