@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 
 from core.errors import Corrupt, NotFound, NotPossible, RelevoError
@@ -116,23 +116,24 @@ class Copies:
         stamp = await asyncio.to_thread(finished_stamp, location.parent, location.name, manifest.layout.size)
         download = Remembered(location, path, stamp, manifest.content_id)
         await self._worker.run(self._index.put_fetched, download, manifest)
-        await self._check(download)
+        await self._check(download, *await asyncio.to_thread(_looks, [download]))
 
     async def check_fetched(self) -> None:
         """Withdraws downloads elsewhere that were moved or changed, and offers those that are back."""
-        for download in await self._worker.run(self._index.fetched):
-            await self._check(download)
+        downloads = await self._worker.run(self._index.fetched)
+        # One trip to a thread for all of them: ten thousand trips take seconds.
+        looks = await asyncio.to_thread(_looks, downloads)
+        for download, status in zip(downloads, looks, strict=True):
+            await self._check(download, status)
 
     async def forget(self, place: Place) -> None:
         """Stops to offer a download elsewhere whose bytes are not what they were."""
         self._holdings.drop_fetched(place.location)
         await self._worker.run(self._index.forget_fetched, place.location)
 
-    async def _check(self, download: Remembered) -> None:
+    async def _check(self, download: Remembered, status: os.stat_result | None) -> None:
         location = download.location
-        try:
-            status = await asyncio.to_thread(rooted.status, location.parent, location.name)
-        except OSError:
+        if status is None:
             self._holdings.drop_fetched(location)
             if await asyncio.to_thread(location.parent.is_dir):  # moved or deleted, not on a disk that is away
                 await self._worker.run(self._index.forget_fetched, location)
@@ -149,6 +150,17 @@ class Copies:
 
     def _stored_place(self, content_id: bytes, stamp: Stamp) -> Place:
         return Place(PlaceKind.STORED, self._store, store_name(content_id), stamp)
+
+
+def _looks(downloads: Iterable[Remembered]) -> list[os.stat_result | None]:
+    """Returns how each download looks now, None for one that cannot be looked at."""
+    looks: list[os.stat_result | None] = []
+    for download in downloads:
+        try:
+            looks.append(rooted.status(download.location.parent, download.location.name))
+        except OSError:
+            looks.append(None)
+    return looks
 
 
 def _survey(store: Path) -> dict[bytes, Stamp]:

@@ -377,6 +377,24 @@ async def test_a_download_elsewhere_is_offered_until_it_is_changed(library_bench
     assert not (await library_bench.open()).files
 
 
+async def test_all_downloads_elsewhere_are_looked_at_in_one_trip_to_a_thread(library_bench, monkeypatch):
+    library = await library_bench.open()
+    for number in range(3):
+        library_bench.write(f"got {number}", bytes([number]), root=library_bench.base)
+        await library.add_fetched(library_bench.base / f"got {number}", f"got {number}", manifest_of(bytes([number])))
+    trips = []
+
+    async def counted(function, *arguments):
+        trips.append(function.__module__)
+        return function(*arguments)
+
+    monkeypatch.setattr("peer.library.copies.asyncio.to_thread", counted)
+    await library._copies.check_fetched()
+    monkeypatch.undo()
+    assert len([module for module in trips if module in {"peer.library.copies", "peer.rooted"}]) == 1
+    assert len(library.files) == 3
+
+
 async def test_a_download_elsewhere_that_was_changed_is_withdrawn_for_good(library_bench):
     library = await library_bench.open()
     library_bench.write("got", b"as fetched", library_bench.base)
