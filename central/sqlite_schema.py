@@ -1,11 +1,10 @@
 """The SQLite database of a data directory: its lock, its tables, its connections."""
 
-import fcntl
-import os
 import sqlite3
 from pathlib import Path
 
 from core.errors import NotPossible
+from core.own_directory import claim
 
 VERSION = 1
 FILE_NAME = "central.db"
@@ -96,20 +95,10 @@ def lock(data: Path) -> int:
     """Makes `data` a directory for its owner only, and returns a descriptor that holds its lock until it is closed.
 
     Raises:
-        NotPossible: another central runs on it, or it cannot be written.
+        NotPossible: another central runs on it, it cannot be written, or it holds somebody else's files.
     """
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data.chmod(0o700)
-        handle = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise NotPossible(f"cannot use {data} for data ({error.strerror}); give another directory") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise NotPossible(f"another central runs on {data}; stop it, or give another data directory") from error
-    return handle
+    busy = f"another central runs on {data}; stop it, or give another data directory"
+    return claim(data, marks=(FILE_NAME,), busy=busy)
 
 
 def connect(data: Path, *, reader: bool) -> sqlite3.Connection:

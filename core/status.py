@@ -35,6 +35,8 @@ def _descendants(kind: type[RelevoError]) -> Iterator[type[RelevoError]]:
 BY_STATUS: dict[tuple[str, str], type[RelevoError]] = {
     (kind.code, kind.reason): kind for kind in _descendants(RelevoError)
 }
+# What an aio stream says when its connection ends while it writes.
+_LOST = "Internal error from Core"
 _ALSO: dict[str, type[RelevoError]] = {
     "DEADLINE_EXCEEDED": Unreachable,
     "OUT_OF_RANGE": InvalidInput,
@@ -82,6 +84,11 @@ def from_rpc_error(error: BaseException) -> RelevoError:
     kind = BY_STATUS.get((code, info.reason)) or BY_STATUS.get((code, "")) or _ALSO.get(code, Defect)
     if code == "DEADLINE_EXCEEDED":
         message = "no answer in time"
+    elif message == _LOST:
+        kind, message = Unreachable, "the connection was lost"
+    elif kind is Unreachable and info.domain != DOMAIN:  # the transport's own words, which help nobody
+        log.debug("unreachable: %s", message)
+        message = "nobody answers there"
     if issubclass(kind, InvalidInput):
         violations = details.get(BadRequest, BadRequest()).field_violations
         found = InvalidInput("", message, info.metadata)

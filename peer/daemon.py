@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ import click
 from core import errors
 from core.addresses import join_address, split_address
 from core.identity import Identity
+from core.own_directory import claim
 from core.rpc import Server, tune_allocator
 from peer.carrying import DirectCarrier
 from peer.channels import Channels
@@ -235,19 +235,14 @@ def _locked(home: Path) -> Any:
     """Holds the home for this daemon alone.
 
     Raises:
-        NotPossible: another daemon has it.
+        NotPossible: another daemon has it, it cannot be written, or it holds somebody else's files.
     """
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home.chmod(0o700)
-    handle = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    busy = (
+        f"another daemon runs with the home {home}; stop it with `relevo --home {home} logout`, "
+        "or choose another home with --home"
+    )
+    handle = claim(home, marks=("key.pem",), busy=busy)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise errors.NotPossible(
-                f"another daemon runs with the home {home}; stop it with `relevo --home {home} logout`, "
-                "or choose another home with --home"
-            ) from error
         yield
     finally:
         os.close(handle)
@@ -276,11 +271,13 @@ async def _serve(settings: ServeSettings) -> None:
         waiting: list[asyncio.Future[Any]] = [live, peer.stopped]
         await asyncio.wait(waiting, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         live.cancel()
+        if peer.stopped.done():
+            return await peer.stopped
         remember(settings)
         if not peer.session.live:
             log.warning("central does not answer yet (%s); serving all the same", peer.session.problem)
         click.echo(f"peer {settings.name} ready on {peer.contact().addresses[0]}")
-        await peer.stopped
+        return await peer.stopped
 
 
 def run(settings: ServeSettings) -> None:

@@ -20,6 +20,7 @@ from relevo.v1.central_directory_pb2 import (
     ListPeersRequest,
     ListPeersResponse,
 )
+from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
 
 SERVICE = "relevo.v1.CentralDirectory"
 
@@ -259,3 +260,22 @@ async def test_what_succeeds_passes_unchanged(directory):
 
     _, stub = await directory(answer)
     assert (await stub.ListPeers(ListPeersRequest(), timeout=10)).next_page_token == "空"
+
+
+async def test_the_transports_own_words_never_reach_a_user():
+    channel = open_channel("127.0.0.1:1")
+    try:
+        await CentralDirectoryStub(channel).ListPeers(ListPeersRequest(), timeout=5)
+    except grpc.RpcError as error:
+        found = from_rpc_error(error)
+    finally:
+        await channel.close()
+    assert isinstance(found, Unreachable)
+    assert str(found) == "nobody answers there"
+
+
+def test_a_stream_that_ends_while_it_writes_is_unreachable_and_no_defect():
+    lost = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "Internal error from Core"
+    )
+    assert isinstance(from_rpc_error(lost), Unreachable)
