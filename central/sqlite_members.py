@@ -53,13 +53,14 @@ def new_library(db: sqlite3.Connection, peer_id: str) -> int:
 
 
 def login(db: sqlite3.Connection, peer: PeerRecord, now: float) -> None:
-    """Makes the peer live; an older live session of it ends as superseded."""
+    """Makes the peer live; an older live session of it ends as superseded, and what it had declined is forgotten."""
     known = db.execute("SELECT 1 FROM peers WHERE peer_id = ?", (peer.peer_id,)).fetchone()
     if known is None:
         row = (peer.peer_id, peer.public_key, new_library(db, peer.peer_id))
         db.execute("INSERT INTO peers (peer_id, public_key, library) VALUES (?, ?, ?)", row)
     db.execute(f"{_END} WHERE peer_id = ?", (SessionEnd.SUPERSEDED, now, peer.peer_id))
     db.execute("DELETE FROM live WHERE peer_id = ?", (peer.peer_id,))
+    db.execute("DELETE FROM chosen WHERE peer_id = ? AND declined", (peer.peer_id,))
     addresses = json.dumps(peer.addresses)
     free = min(peer.free_bytes, MAX_INTEGER)
     session = (peer.session_id, peer.name, addresses, peer.joined, peer.login_time, free)

@@ -204,7 +204,8 @@ class Store(Protocol):
     async def login(self, peer: PeerRecord, receipt: Receipt) -> Outcome:
         """Makes the peer live under a new session; an older live session of it ends as SUPERSEDED.
 
-        What is held of its library stays; `peer.catalogue_version` and `peer.file_count` are ignored.
+        What is held of its library stays; `peer.catalogue_version` and `peer.file_count` are ignored. Copies that it
+        declined are forgotten, since it may have room now.
         """
         ...
 

@@ -389,6 +389,15 @@ async def test_a_declined_copy_is_remembered_until_it_is_chosen_again(store):
     assert (again.copies, again.declined) == ((Copy(BEA), Copy(CAI)), ())
 
 
+async def test_a_peer_that_logs_in_anew_may_be_chosen_for_what_it_had_declined(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"))
+    number = await place(store, copies=[BEA])
+    await publish(store, BEA, declined={number: "no room"})
+    await store.login(peer(BEA, 3), fresh(BEA))
+    assert (await store.placement(number)).declined == ()
+
+
 async def test_a_dropped_copy_leaves_the_placement(store):
     await join(store, ANA, BEA)
     await publish(store, ANA, entry("f"))
@@ -654,6 +663,8 @@ class Model(RuleBasedStateMachine):
         self.files.setdefault(one, {})
         self.stored.setdefault(one, set())
         self.versions.setdefault(one, 0)
+        for _, _, _, refused in self.placed.values():
+            refused.discard(one)
         self.mutate(self.store.login, peer(one, self.joined, self.live[one]))
 
     @rule(one=PEERS)
