@@ -26,6 +26,8 @@ KIB = 1024
 MIB = 1024 * KIB
 CENTRAL_MESSAGE = 1 * MIB
 PEER_MESSAGE = 2 * MIB
+# On the Unix socket between a daemon and its own user: pages with long paths and many sources.
+CONTROL_MESSAGE = 16 * MIB
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 _SERVER = (

@@ -2,10 +2,9 @@
 
 import secrets
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from core.errors import ClockSkew, Unauthenticated
 from core.identity import Identity, verify
+from core.times import to_timestamp
 from relevo.v1.content_pb2 import SignedRequest
 
 # Requests are refused when they are further than this from central's clock; answers are kept as long.
@@ -37,11 +36,10 @@ def sign_request(identity: Identity, method: str, payload: bytes, now: float, re
 
     `now` is central's time as far as the author knows it, in seconds since 1970.
     """
-    create_time = Timestamp(seconds=int(now), nanos=int(now % 1 * _NANOSECONDS))
     request = SignedRequest(
         author=identity.peer_id,
         request_id=request_id or new_request_id(),
-        create_time=create_time,
+        create_time=to_timestamp(now),
         method=method,
         payload=payload,
     )

@@ -17,7 +17,7 @@ from peer.session import Session
 from peer.storing import Storing
 from peer.transfers import Transfers
 from peer.uploads import Uploads
-from peer.views import route_message, transfer_message
+from peer.views import route_message, transfer_message, utf8
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.peer_control_pb2_grpc import PeerControlServicer
@@ -58,8 +58,8 @@ class ControlServicer(PeerControlServicer):
         live = session.live
         return pb2.GetStatusResponse(
             peer=parts.contact().to_info(),
-            shared_directory=str(library.shared),
-            home=str(parts.home),
+            shared_directory=utf8(str(library.shared)),
+            home=utf8(str(parts.home)),
             central=session.central,
             session_state=pb2.SESSION_STATE_LIVE if live else pb2.SESSION_STATE_CONNECTING,
             session_state_time=to_timestamp(session.since),

@@ -17,7 +17,7 @@ from core import errors
 from core.addresses import join_address, split_address
 from core.identity import Identity
 from core.own_directory import claim
-from core.rpc import Server, tune_allocator
+from core.rpc import CONTROL_MESSAGE, Server, tune_allocator
 from peer.carrying import DirectCarrier
 from peer.channels import Channels
 from peer.contacts import Contact, Holder
@@ -64,7 +64,7 @@ class Peer:
         self.identity = Identity.load_or_create(settings.home / "key.pem")
         self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.server = Server()
-        self.control = Server()
+        self.control = Server(CONTROL_MESSAGE)
         self.channels = Channels()
         self.library = Library(settings.shared, settings.home, clock)
         self.routes = Routes(self.channels, settings.centrals[0], settings.friends, clock)
@@ -129,13 +129,16 @@ class Peer:
 
     async def stop(self) -> None:
         """Logs out when that has not been done, and takes everything down; nothing is lost on disk."""
-        await self.leave()
-        await asyncio.gather(self.server.not_serving(), self.control.not_serving())
-        await self.transfers.close()
-        await asyncio.gather(self.server.stop(DRAIN), self.control.stop(DRAIN))
-        await self.library.close()
-        await self.channels.close()
-        control_socket(self.settings.home).unlink(missing_ok=True)
+        async with contextlib.AsyncExitStack() as steps:  # the last one is taken first, and none is left out
+            steps.callback(control_socket(self.settings.home).unlink, missing_ok=True)
+            steps.push_async_callback(self.channels.close)
+            steps.push_async_callback(self.library.close)
+            steps.push_async_callback(self.control.stop, DRAIN)
+            steps.push_async_callback(self.server.stop, DRAIN)
+            steps.push_async_callback(self.transfers.close)
+            steps.push_async_callback(self.control.not_serving)
+            steps.push_async_callback(self.server.not_serving)
+            await self.leave()
 
     async def leave(self) -> bool:
         """Logs out and lets the daemon stop; returns whether central confirmed."""
@@ -273,7 +276,10 @@ async def _serve(settings: ServeSettings) -> None:
         live.cancel()
         if peer.stopped.done():
             return await peer.stopped
-        remember(settings)
+        try:
+            remember(settings)
+        except OSError as error:
+            log.warning("the home cannot remember these settings: %s", error)
         if not peer.session.live:
             log.warning("central does not answer yet (%s); serving all the same", peer.session.problem)
         click.echo(f"peer {settings.name} ready on {peer.contact().addresses[0]}")

@@ -35,6 +35,8 @@ _STREAM_BROKE = (errors.Unreachable, errors.Defect, errors.Cancelled, errors.Bus
 REOPEN_TRIES = 20
 FIRST_BACKOFF = 0.5
 LAST_BACKOFF = 5.0
+# Whatever central says, beats are not sent faster than this, in seconds.
+SHORTEST_BEAT = 0.01
 # A refusal that trying again will hardly mend is tried again this slowly.
 REFUSED_BACKOFF = 30.0
 
@@ -269,7 +271,7 @@ class Session:
                         free_bytes=self._introduction.free_bytes(),
                     )
                 )
-                await asyncio.sleep(from_duration(login.terms.beat_interval))
+                await asyncio.sleep(max(SHORTEST_BEAT, from_duration(login.terms.beat_interval)))
         except (grpc.RpcError, asyncio.InvalidStateError):
             return  # the reader sees the same end, with its reason
 

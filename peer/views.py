@@ -22,6 +22,11 @@ _STATES = {
 }
 
 
+def utf8(text: str) -> str:
+    """Returns `text`, such as a path of this machine, with what no message can hold escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def route_message(taken: Taken) -> Route:
     """Returns which way a directory call went."""
     contact = taken.way.contact
@@ -42,7 +47,7 @@ def transfer_message(transfer: Transfer, now: float) -> TransferMessage:
         kind=_KINDS[transfer.kind],
         state=_STATES[transfer.state],
         path=transfer.path,
-        target=transfer.target,
+        target=utf8(transfer.target),
         content_id=transfer.content_id,
         size_bytes=progress.size,
         done_bytes=progress.done_bytes,
