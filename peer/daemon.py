@@ -73,7 +73,8 @@ class Peer:
             self.channels,
             settings.centrals,
             Introduction(settings.name, self._addresses, self._free_bytes),
-            wall,
+            clock=clock,
+            wall=wall,
         )
         self.serving = Serving(self.library)
         self.transfers = Transfers(wall)

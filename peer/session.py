@@ -92,6 +92,8 @@ class Session:
         channels: Channels,
         centrals: tuple[str, ...],
         introduction: Introduction,
+        *,
+        clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
         self.listeners = Listeners()
@@ -103,7 +105,9 @@ class Session:
         self._centrals = centrals
         self._introduction = introduction
         self._wall = wall
-        self._clock_offset = 0.0
+        self._clock = clock
+        # Between this machine's monotonic clock and central's time: a step of the wall clock changes nothing meanwhile.
+        self._ahead = wall() - clock()
         self._live = asyncio.Event()
         self._turn = 0
         self._failures = 0  # since central last answered a beat
@@ -126,7 +130,7 @@ class Session:
     @property
     def now(self) -> float:
         """Central's time as far as this peer knows it, in seconds since 1970: what requests are signed with."""
-        return self._wall() + self._clock_offset
+        return self._clock() + self._ahead
 
     async def wait_live(self) -> Login:
         """Returns the session as soon as central answers its beats."""
@@ -183,15 +187,14 @@ class Session:
         central = self.central
         stub = self._channels.central(central)
         addresses = await asyncio.to_thread(self._introduction.addresses, central)
+        self._ahead = self._wall() - self._clock()
         try:
             response = await self._send_login(stub, central, addresses)
         except errors.ClockSkew as error:
             # This machine's clock is off: sign by central's time from now on.
-            self._clock_offset = _told_time(error, self._wall()) - self._wall()
-            log.warning(
-                "this machine's clock is %.0f s away from central's; requests are signed by central's",
-                -self._clock_offset,
-            )
+            told = _told_time(error, self._wall())
+            log.warning("this machine's clock is %.0f s behind central's; signing by central's", told - self._wall())
+            self._ahead = told - self._clock()
             response = await self._send_login(stub, central, addresses)
         self.listeners.logged_in(central, response.catalogue_version)
         self.listeners.neighbours(response.neighbours)
@@ -278,7 +281,10 @@ class Session:
     def _set_live(self, *, live: bool, problem: str = "") -> None:
         if live != self.live:
             self.since = self._wall()
-            log.info("logged in at %s", self.central) if live else log.info("not live: %s", problem)
+            if live:
+                log.info("central at %s answers", self.central)
+            else:
+                log.info("not live: %s", problem)
         self.problem = problem
         if live:
             self._failures = 0

@@ -85,6 +85,7 @@ class Stage:
         self.central = Central()
         self.channels = Channels()
         self.wall = 1_000_000.0
+        self.monotonic = 50.0
 
     async def open(self, port=0):
         self.server = Server()
@@ -99,7 +100,8 @@ class Stage:
             self.channels,
             (f"127.0.0.1:{self.port}", *more),
             introduction,
-            lambda: self.wall,
+            clock=lambda: self.monotonic,
+            wall=lambda: self.wall,
         )
 
 
@@ -192,6 +194,15 @@ async def test_a_wrong_clock_is_mended_by_centrals(stage):
     async with running(session), asyncio.timeout(10):
         await session.wait_live()
         assert session.now == pytest.approx(stage.central.time, abs=1)
+
+
+async def test_a_step_of_the_wall_clock_after_the_login_changes_nothing(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        await session.wait_live()
+        stage.wall += 3600
+        stage.monotonic += 5
+        assert session.now == pytest.approx(stage.central.time + 5, abs=1)
 
 
 async def test_a_dead_central_is_passed_over_for_the_next(stage):

@@ -25,7 +25,7 @@ async def alone(library_bench, tmp_path):
     identity = Identity.load_or_create(tmp_path / "key.pem")
     channels = Channels()
     introduction = Introduction("ana", lambda _: (), lambda: 0)
-    session = Session(identity, channels, (NOWHERE,), introduction, time.time)
+    session = Session(identity, channels, (NOWHERE,), introduction, clock=time.monotonic, wall=time.time)
     transfers = Transfers(time.time)
     yield Uploads(
         identity=identity,
