@@ -20,7 +20,7 @@ from core.own_directory import claim
 from core.rpc import CONTROL_MESSAGE, Server, tune_allocator
 from peer.carrying import DirectCarrier
 from peer.channels import Channels
-from peer.contacts import Contact, Holder
+from peer.contacts import Contact
 from peer.control_servicer import ControlServicer, Parts
 from peer.downloads import Downloads
 from peer.library import Library
@@ -35,7 +35,6 @@ from peer.storing import Storing
 from peer.transfer import Downloader
 from peer.transfers import Transfers
 from peer.uploads import Uploads
-from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Neighbours
 from relevo.v1.peer_control_pb2_grpc import add_PeerControlServicer_to_server
 from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
@@ -47,8 +46,6 @@ CONTROL = "relevo.v1.PeerControl"
 # How long `serve` waits for central before it says that it is ready without it, in seconds.
 PATIENCE = 5.0
 DRAIN = 2.0
-# Pages of holders, of up to 1,000 each, that are read for one download; a neighbour that lies could go on for ever.
-HOLDER_PAGES = 10
 
 
 class Peer:
@@ -80,7 +77,7 @@ class Peer:
         self.transfers = Transfers(wall)
         self.publisher = Publisher(self.library, self.session, self.channels)
         self.downloader = Downloader(
-            self._find_holders, self.channels, self.library.find_local, self.identity.peer_id, clock
+            self.routes.holders, self.channels, self.library.find_local, self.identity.peer_id, clock
         )
         self.storing = Storing(
             library=self.library,
@@ -186,22 +183,6 @@ class Peer:
 
     def _free_bytes(self) -> int:
         return self.storing.free_bytes()
-
-    async def _find_holders(self, content_id: bytes) -> list[Holder]:
-        """Returns the holders that the network knows, more than a download can use; none is an empty list."""
-        holders: list[Holder] = []
-        token = ""
-        for _ in range(HOLDER_PAGES):
-            request = pb2.LocateFileRequest(content_id=content_id, page_size=1000, page_token=token)
-            try:
-                response, _ = await self.routes.locate_file(request)
-            except errors.NotFound:
-                return holders
-            holders.extend(Holder.from_message(holder) for holder in response.holders)
-            token = response.next_page_token
-            if not token:
-                break
-        return holders
 
     def _parts(self) -> Parts:
         return Parts(

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from core import errors
 from core.status import from_rpc_error
 from peer.channels import Channels
-from peer.contacts import Contact
+from peer.contacts import Contact, Holder
 from peer.racing import first_success
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
@@ -32,6 +32,8 @@ PATIENCE = 0.5
 TIMEOUT = 5.0
 # A way that failed, or was silent while another answered, is tried last for this long.
 REST = 10.0
+# Pages of holders, of up to 1,000 each, that are read for one download; a neighbour that lies could go on for ever.
+HOLDER_PAGES = 10
 # What a neighbour passes on as central's own word; anything else is the way's failure.
 _ANSWERS = (
     errors.InvalidInput,
@@ -94,6 +96,22 @@ class Routes:
     async def get_neighbours(self, request: pb2.GetNeighboursRequest) -> tuple[pb2.GetNeighboursResponse, Taken]:
         """Answers CentralDirectory.GetNeighbours. Raises its errors, or Unreachable when nobody answers."""
         return await self._call("GetNeighbours", request)
+
+    async def holders(self, content_id: bytes) -> list[Holder]:
+        """Returns the holders that the network knows, more than a download can use; none is an empty list."""
+        found: list[Holder] = []
+        token = ""
+        for _ in range(HOLDER_PAGES):
+            request = pb2.LocateFileRequest(content_id=content_id, page_size=1000, page_token=token)
+            try:
+                response, _ = await self.locate_file(request)
+            except errors.NotFound:
+                break
+            found.extend(Holder.from_message(holder) for holder in response.holders)
+            token = response.next_page_token
+            if not token:
+                break
+        return found
 
     async def at_central(self, call: Callable[["CentralDirectoryAsyncStub"], Awaitable[T]]) -> T:
         """Calls central directly: for what no neighbour carries, and for what is carried for others."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from core.identity import Identity
 from core.signing import new_request_id, sign_request
 from core.status import from_rpc_error
 from core.times import from_duration
+from peer.backoff import jittered, login_pause
 from peer.channels import Channels
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import LeaseTerms, Neighbours
@@ -33,12 +33,8 @@ REOPEN = (0.1, 0.2, 0.4, 0.5)
 _STREAM_BROKE = (errors.Unreachable, errors.Defect, errors.Cancelled, errors.Busy)
 # After so many failures in a row the pauses grow like those of a login, and the next of several centrals is tried.
 REOPEN_TRIES = 20
-FIRST_BACKOFF = 0.5
-LAST_BACKOFF = 5.0
 # Whatever central says, beats are not sent faster than this, in seconds.
 SHORTEST_BEAT = 0.01
-# A refusal that trying again will hardly mend is tried again this slowly.
-REFUSED_BACKOFF = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +161,7 @@ class Session:
                     continue
                 if isinstance(error, errors.Unreachable):
                     self._turn += 1
-                pause = _pause(error, self._failures)
+                pause = login_pause(error, self._failures)
                 log.warning("not logged in: %s; next try in %.1f s", error, pause)
                 await asyncio.sleep(pause)
 
@@ -235,7 +231,7 @@ class Session:
             if tries >= REOPEN_TRIES and len(self._centrals) > 1:
                 raise errors.Unreachable(f"central at {login.central} does not answer")
             soon = REOPEN[min(tries, len(REOPEN) - 1)]
-            await asyncio.sleep(soon if tries < REOPEN_TRIES else _jittered(tries - REOPEN_TRIES))
+            await asyncio.sleep(soon if tries < REOPEN_TRIES else jittered(tries - REOPEN_TRIES))
             tries += 1
 
     async def _stream(self, login: Login) -> AsyncIterator[pb2.HeartbeatResponse]:
@@ -300,17 +296,3 @@ def _told_time(error: errors.ClockSkew, now: float) -> float:
     except ValueError:
         return now
     return told if math.isfinite(told) else now
-
-
-def _pause(error: errors.RelevoError, failures: int) -> float:
-    """Returns how long to wait before the next login, in seconds."""
-    if isinstance(error, errors.Busy):
-        return error.retry_after + _jittered(failures)
-    if isinstance(error, errors.Unreachable | errors.Defect | errors.Cancelled | errors.SessionUnknown):
-        return _jittered(failures)
-    return REFUSED_BACKOFF
-
-
-def _jittered(failures: int) -> float:
-    """Returns an exponential pause with full jitter, so that a herd of peers spreads."""
-    return random.uniform(FIRST_BACKOFF / 2, min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 10)))  # noqa: S311

@@ -233,7 +233,7 @@ async def test_a_logout_without_central_is_not_confirmed_and_does_not_hang(stage
 
 
 async def test_a_refusal_is_told_and_tried_again_slowly(stage, monkeypatch):
-    monkeypatch.setattr("peer.session.REFUSED_BACKOFF", 0.01)
+    monkeypatch.setattr("peer.backoff.REFUSED_BACKOFF", 0.01)
     stage.central.login_error = errors.InvalidInput("name", "a peer's name has 1 to 64 characters")
     session = stage.session()
     async with running(session), asyncio.timeout(10):
@@ -262,7 +262,7 @@ async def test_a_central_that_forgets_each_session_at_once_is_not_stormed_with_l
         tried_slowly.set()
         return 3600.0
 
-    monkeypatch.setattr("peer.session._pause", pause)
+    monkeypatch.setattr("peer.session.login_pause", pause)
     stage.central.forgets = True
     async with running(stage.session()), asyncio.timeout(10):
         await tried_slowly.wait()

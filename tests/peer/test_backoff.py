@@ -1,0 +1,25 @@
+"""Pauses before central is tried again."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import errors
+from peer.backoff import FIRST_BACKOFF, LAST_BACKOFF, REFUSED_BACKOFF, jittered, login_pause
+
+
+@given(st.integers(0, 10_000))
+def test_pauses_are_jittered_and_bounded(failures):
+    assert FIRST_BACKOFF / 2 <= jittered(failures) <= LAST_BACKOFF
+
+
+def test_a_herd_spreads():
+    assert len({round(jittered(5), 6) for _ in range(100)}) > 90
+
+
+def test_what_trying_again_will_hardly_mend_is_tried_slowly():
+    assert login_pause(errors.InvalidInput("name", "too long"), 1) == REFUSED_BACKOFF
+    assert login_pause(errors.Unreachable("nobody answers there"), 1) <= LAST_BACKOFF
+
+
+def test_a_busy_central_is_left_alone_for_as_long_as_it_asks():
+    assert login_pause(errors.Busy("come back", 7.0), 0) >= 7.0
