@@ -157,7 +157,7 @@ async def test_five_peers_publish_find_fetch_place_and_leave(network, tmp_path):
     assert "空の写真.jpg" not in await files(reader)
 
 
-async def test_a_new_file_is_listed_and_a_removed_one_withdrawn_within_two_seconds(network):
+async def test_a_new_file_is_listed_and_a_removed_one_withdrawn_by_themselves(network):
     ana, ben = await network.join("ana"), await network.join("ben")
     path = ana.library.shared / "sub" / "new.txt"
     path.parent.mkdir()
