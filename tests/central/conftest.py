@@ -175,7 +175,7 @@ class Network:
     def __init__(self, data):
         self.data = data
         self.clock = Clock()
-        self.settings = Settings(drain=1.0)
+        self.settings = Settings(drain=10.0)
         self.central = None
         self.channel = None
         self.stub = None
