@@ -1,5 +1,6 @@
 """Queries become searches that find exactly what they say, and never an SQL error."""
 
+import contextlib
 import fnmatch
 import re
 import sqlite3
@@ -13,17 +14,10 @@ from central.store import FileQuery, Order
 from core.errors import InvalidInput
 from core.names import folded
 
-DATABASE = sqlite3.connect(":memory:")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _close_database():
-    yield
-    DATABASE.close()
-
 
 def glob(pattern: str, text: str) -> bool:
-    return bool(DATABASE.execute("SELECT ? GLOB ?", (text, pattern)).fetchone()[0])
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        return bool(database.execute("SELECT ? GLOB ?", (text, pattern)).fetchone()[0])
 
 
 TRICKY = st.text(alphabet="ab]-^![*?/ñ空", max_size=9)
