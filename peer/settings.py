@@ -46,7 +46,7 @@ class ServeSettings:
     centrals: tuple[str, ...]
     friends: tuple[str, ...] = ()
     name: str = ""
-    listen: str = "0.0.0.0:0"
+    listen: str = "[::]:0"
     advertise: str = ""
     store_quota: int = 10 << 30
     insecure: bool = False

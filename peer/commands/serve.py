@@ -1,6 +1,7 @@
 """`relevo serve`: the daemon in the foreground."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,7 +9,9 @@ from core.errors import InvalidInput
 from core.names import check_peer_name
 from core.options import config_option, log_option
 from peer.commands import params
-from peer.settings import Remembered, ServeSettings, default_name, recall
+
+if TYPE_CHECKING:
+    from peer.settings import Remembered
 
 
 @click.command(context_settings={"auto_envvar_prefix": "RELEVO"})
@@ -27,10 +30,10 @@ from peer.settings import Remembered, ServeSettings, default_name, recall
 @click.option(
     "--listen",
     type=params.listen_address,
-    default="0.0.0.0:0",
+    default="[::]:0",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where to serve other peers; with port 0 the system chooses.",
+    help="Where to serve other peers: [::] is every address, IPv4 too; with port 0 the system chooses.",
 )
 @click.option(
     "--advertise",
@@ -68,6 +71,8 @@ def serve(
     DIR, --central, --friend and --name may be left out when this home has been served before: it remembers them.
     Every option can also stand in the environment (RELEVO_CENTRAL, RELEVO_LISTEN, …) or in the --config file.
     """
+    from peer.settings import ServeSettings, default_name, recall  # noqa: PLC0415 - `--help` does without
+
     home: Path = ctx.obj
     kept = recall(home)
     settings = ServeSettings(
@@ -86,7 +91,7 @@ def serve(
     run(settings)
 
 
-def _shared(ctx: click.Context, given: Path | None, home: Path, kept: Remembered) -> Path:
+def _shared(ctx: click.Context, given: Path | None, home: Path, kept: "Remembered") -> Path:
     directory = given or kept.shared
     if directory is None:
         raise click.UsageError("name the directory to share: relevo serve DIR --central HOST:PORT", ctx)
@@ -109,7 +114,7 @@ def _keep_apart(ctx: click.Context, shared: Path, home: Path) -> None:
         )
 
 
-def _centrals(ctx: click.Context, given: tuple[str, ...], kept: Remembered) -> tuple[str, ...]:
+def _centrals(ctx: click.Context, given: tuple[str, ...], kept: "Remembered") -> tuple[str, ...]:
     centrals = given or kept.centrals
     if not centrals:
         raise click.UsageError("name the central to join: --central HOST:PORT", ctx)

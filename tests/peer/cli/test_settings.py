@@ -63,7 +63,7 @@ def test_serve_fills_in_what_was_not_said(serve, served, home, shared):
     assert served == [
         ServeSettings(home=home, shared=shared, centrals=("c:7400",), name=default_name(), store_quota=10 << 30)
     ]
-    assert served[0].listen == "0.0.0.0:0"
+    assert served[0].listen == "[::]:0"
     assert served[0].insecure is False
 
 
