@@ -131,7 +131,7 @@ def tune_allocator() -> None:
     """Makes glibc keep freed memory; a harmless no-op elsewhere.
 
     As it comes, glibc gives every freed block of 1 MiB back to the kernel and faults it in again for the next message:
-    measured, a server's cost falls from about 4.8 to 1.3 CPU seconds a GB (docs/decisions/0002-grpc-options.md).
+    measured, a server's cost falls from 3.8 to 1.6 CPU seconds a GB (docs/decisions/0002-grpc-options.md).
     """
     if sys.platform != "linux":
         return
