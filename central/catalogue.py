@@ -6,6 +6,7 @@ from central import encode
 from central.decode import Caller, file_query, file_token
 from central.mutations import Mutations
 from central.placements import Placements
+from central.reports import Reports
 from central.roster import Roster
 from central.sessions import Sessions
 from central.store import Batch, FoundFile, Order, Receipt, Store
@@ -25,6 +26,7 @@ class Catalogue:
         mutations: Mutations,
         sessions: Sessions,
         placements: Placements,
+        reports: Reports,
         wall: Callable[[], float],
     ) -> None:
         self._store = store
@@ -32,6 +34,7 @@ class Catalogue:
         self._mutations = mutations
         self._sessions = sessions
         self._placements = placements
+        self._reports = reports
         self._wall = wall
 
     async def publish(self, caller: Caller, batch: Batch) -> bytes:
@@ -67,7 +70,7 @@ class Catalogue:
         return pb2.ListFilesResponse(files=files, next_page_token=file_token(request, key) if key else "")
 
     async def locate(self, content_id: bytes, page_token: str, limit: int) -> pb2.LocateFileResponse:
-        """Returns a page of holders, by peer id.
+        """Returns a page of holders: those that are doubted last, otherwise by peer id.
 
         Raises:
             NotFound: no live peer holds the content.
@@ -75,9 +78,12 @@ class Catalogue:
         """
         key = decode_token(page_token, str)
         size, found = await self._store.locate(content_id, str(key[0]) if key else "", limit)
-        holders = encode.fitting(found.items, encode.holder)
+        holders = encode.fitting(
+            found.items, lambda one: encode.holder(one, doubted=self._reports.doubted(one.peer_id))
+        )
         more = found.next is not None or len(holders) < len(found.items)
         token = encode_token(found.items[len(holders) - 1].peer_id) if more and holders else ""
+        holders.sort(key=lambda holder: holder.doubted)
         return pb2.LocateFileResponse(size_bytes=size, holders=holders, next_page_token=token)
 
 

@@ -63,6 +63,15 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """A peer says that a holder did not give what central named it for."""
+
+    peer_id: str
+    session_id: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """One beat of a heartbeat stream."""
 
@@ -138,6 +147,18 @@ def beat(request: pb2.HeartbeatRequest) -> Beat:
         fields.hex_id(request.session_id, "session_id"),
         request.sequence,
         fields.free_bytes(request.free_bytes),
+    )
+
+
+def report(request: pb2.ReportHolderRequest) -> Report:
+    """Returns one accusation."""
+    fields.content_id(request.content_id)
+    if request.fault not in {pb2.HOLDER_FAULT_LACKS_CONTENT, pb2.HOLDER_FAULT_WRONG_BYTES}:
+        raise InvalidInput("fault", "say what the holder did")
+    return Report(
+        fields.peer_id(request.peer_id),
+        fields.hex_id(request.session_id, "session_id"),
+        fields.peer_id(request.holder_peer_id, "holder_peer_id"),
     )
 
 

@@ -10,6 +10,7 @@ from central.membership import Membership
 from central.mutations import Mutations
 from central.neighbours import Neighbours
 from central.placements import Placements
+from central.reports import Reports
 from central.roster import Roster
 from central.sessions import Sessions
 from central.settings import Settings
@@ -26,7 +27,7 @@ class Directory:
 
     Attributes:
         roster: the live peers.
-        sessions, catalogue, placements: the use cases.
+        sessions, catalogue, placements, reports: the use cases.
         clock: monotonic seconds, for leases.
         wall: seconds since 1970, for signatures and records.
     """
@@ -57,12 +58,14 @@ class Directory:
             clock=clock,
             wall=wall,
         )
+        self.reports = Reports(self.sessions, clock)
         self.catalogue = Catalogue(
             store=store,
             roster=self.roster,
             mutations=self._mutations,
             sessions=self.sessions,
             placements=self.placements,
+            reports=self.reports,
             wall=wall,
         )
 

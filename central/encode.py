@@ -93,9 +93,9 @@ def catalogue_file(found: FoundFile) -> content_pb2.CatalogueFile:
     )
 
 
-def holder(found: FoundHolder) -> content_pb2.Holder:
-    """Returns a peer that holds every block of a content."""
-    return content_pb2.Holder(peer=peer_info(found), complete=True)
+def holder(found: FoundHolder, *, doubted: bool) -> content_pb2.Holder:
+    """Returns a peer that holds every block of a content, as it says."""
+    return content_pb2.Holder(peer=peer_info(found), complete=True, doubted=doubted)
 
 
 def placement(record: PlacementRecord, roster: Roster) -> content_pb2.Placement:

@@ -19,6 +19,7 @@ class DirectoryServicer(CentralDirectoryServicer):
         self._sessions = directory.sessions
         self._catalogue = directory.catalogue
         self._placements = directory.placements
+        self._reports = directory.reports
         self._heartbeats = heartbeats
 
     async def Login(self, request: pb2.LoginRequest, context: Any) -> pb2.LoginResponse:
@@ -57,3 +58,7 @@ class DirectoryServicer(CentralDirectoryServicer):
     async def GetPlacement(self, request: pb2.GetPlacementRequest, context: Any) -> pb2.GetPlacementResponse:
         placement_id = fields.hex_id(request.placement_id, "placement_id")
         return pb2.GetPlacementResponse(placement=await self._placements.get_placement(placement_id))
+
+    async def ReportHolder(self, request: pb2.ReportHolderRequest, context: Any) -> pb2.ReportHolderResponse:
+        await self._reports.report(decode.report(request))
+        return pb2.ReportHolderResponse()

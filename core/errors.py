@@ -5,8 +5,11 @@
     ├── NotFound                NOT_FOUND             3     there is no such thing
     │   └── SessionUnknown      NOT_FOUND             3     central does not know the session: log in anew
     ├── Unauthenticated         UNAUTHENTICATED       7     the signature is not the author's
-    │   └── ClockSkew           UNAUTHENTICATED       7     signed too long ago or in the future
+    │   ├── ClockSkew           UNAUTHENTICATED       7     signed too long ago or in the future
+    │   ├── CertificateExpired  UNAUTHENTICATED       7     the caller's certificate is not valid now: renew it
+    │   └── NotEnrolled         UNAUTHENTICATED       7     the key is no member's: join with a token
     ├── Refused                 PERMISSION_DENIED     7     not for this caller
+    │   ├── Revoked             PERMISSION_DENIED     7     the operator has revoked this peer
     │   ├── SessionMismatch     PERMISSION_DENIED     7     the session belongs to another peer
     │   └── SessionSuperseded   PERMISSION_DENIED     7     a newer login replaced the session
     ├── AlreadyExists           ALREADY_EXISTS        7     something else stands there
@@ -14,6 +17,7 @@
     ├── VersionConflict         ABORTED               5     built on another catalogue version: publish anew
     ├── Busy                    RESOURCE_EXHAUSTED    5     over a limit; `retry_after` seconds
     ├── Unreachable             UNAVAILABLE           5     nobody answers (or not in time)
+    │   └── WrongIdentity       UNAVAILABLE           5     who answers there is not who was expected
     ├── Cancelled               CANCELLED             1     the user stopped it
     ├── Corrupt                 DATA_LOSS             1     bytes are not what they were said to be
     └── Defect                  INTERNAL              1     a bug, logged where it happened
@@ -82,11 +86,29 @@ class ClockSkew(Unauthenticated):
     reason = "CLOCK_SKEW"
 
 
+class CertificateExpired(Unauthenticated):
+    """The caller's certificate is not valid at this time: it has to be renewed."""
+
+    reason = "CERTIFICATE_EXPIRED"
+
+
+class NotEnrolled(Unauthenticated):
+    """The key is no member's: its holder has to join with a token."""
+
+    reason = "NOT_ENROLLED"
+
+
 class Refused(RelevoError):
     """Not for this caller."""
 
     code = "PERMISSION_DENIED"
     exit_code = 7
+
+
+class Revoked(Refused):
+    """The network's operator has revoked this peer."""
+
+    reason = "REVOKED"
 
 
 class SessionMismatch(Refused):
@@ -139,6 +161,12 @@ class Unreachable(RelevoError):
 
     code = "UNAVAILABLE"
     exit_code = 5
+
+
+class WrongIdentity(Unreachable):
+    """Who answers there is not who was expected: another key, or another network's. Told by the own handshake only."""
+
+    reason = "WRONG_IDENTITY"
 
 
 class Cancelled(RelevoError):

@@ -2,9 +2,7 @@
 
 import base64
 import hashlib
-import os
 import re
-import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -12,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from core.errors import NotPossible, Unauthenticated
+from core.private_files import write_private
 
 PEER_ID = re.compile(r"[a-z2-7]{52}")
 _SCHEME = ec.ECDSA(hashes.SHA256())
@@ -29,12 +28,24 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> None:
         Unauthenticated: the key is not such a key, or the signature is not of that key over that message.
     """
     try:
-        key = serialization.load_der_public_key(public_key)
-        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-            raise Unauthenticated("the key is not an ECDSA P-256 key")
-        key.verify(signature, message, _SCHEME)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
+        load_public_key(public_key).verify(signature, message, _SCHEME)
+    except (InvalidSignature, ValueError, TypeError) as error:
         raise Unauthenticated("the signature is not the author's") from error
+
+
+def load_public_key(public_key: bytes) -> ec.EllipticCurvePublicKey:
+    """Returns the key in a DER SubjectPublicKeyInfo.
+
+    Raises:
+        Unauthenticated: it is not an ECDSA P-256 key.
+    """
+    try:
+        key = serialization.load_der_public_key(public_key)
+    except (UnsupportedAlgorithm, ValueError, TypeError) as error:
+        raise Unauthenticated("the key is not an ECDSA P-256 key") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise Unauthenticated("the key is not an ECDSA P-256 key")
+    return key
 
 
 class Identity:
@@ -67,7 +78,7 @@ class Identity:
         if not path.exists():
             key = ec.generate_private_key(ec.SECP256R1())
             try:
-                _write_private(path, _pem(key))
+                write_private(path, _pem(key))
             except OSError as error:
                 raise NotPossible(f"the key cannot be written to {path}: {error.strerror}") from error
             return cls(key)
@@ -81,6 +92,10 @@ class Identity:
             raise NotPossible(f"{path} holds a key of another kind; restore it, or remove it to become a new peer")
         return cls(loaded)
 
+    def pem(self) -> bytes:
+        """Returns the private key as PEM, for a file that nobody else may read and for TLS."""
+        return _pem(self._key)
+
     def sign(self, message: bytes) -> bytes:
         """Returns the DER signature over `message`."""
         return self._key.sign(message, _SCHEME)
@@ -90,19 +105,3 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Writes beside, syncs and moves into place, so that a crash leaves a whole key or none."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

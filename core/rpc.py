@@ -17,8 +17,10 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_V1ALPHA
 
+from core.access import PLAINTEXT, WayIn
 from core.errors import NotPossible
 from core.status import StatusInterceptor
+from core.tls import Material, channel_credentials, expecting
 
 log = logging.getLogger("relevo.rpc")
 
@@ -58,22 +60,50 @@ def _limits(max_message: int) -> tuple[tuple[str, int], ...]:
     return (("grpc.max_receive_message_length", max_message), ("grpc.max_send_message_length", max_message))
 
 
-def open_channel(address: str, max_message: int = PEER_MESSAGE) -> grpc.aio.Channel:
-    """Returns a channel to `host:port` or `unix:path`; it connects by itself and again after a loss."""
-    return grpc.aio.insecure_channel(address, options=[*_CLIENT, *_limits(max_message)])
+def open_channel(
+    address: str, max_message: int = PEER_MESSAGE, material: Material | None = None, name: str = ""
+) -> grpc.aio.Channel:
+    """Returns a channel to `host:port` or `unix:path`; it connects by itself and again after a loss.
+
+    With `material` it speaks TLS, and only the holder of a certificate of that `name` passes the handshake; without, it
+    speaks in plaintext.
+    """
+    options = [*_CLIENT, *_limits(max_message)]
+    if material is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, channel_credentials(material), options=[*options, *expecting(name)])
 
 
 class Server:
-    """A gRPC server with health checking, reflection (v1 and v1alpha) and the error table.
+    """A gRPC server with health checking, reflection (v1 and v1alpha), the access rules and the error table.
 
     Attributes:
         server: the grpc.aio server, for registering servicers before `start`.
         port: the bound port after `listen`; 0 on a Unix socket.
     """
 
-    def __init__(self, max_message: int = PEER_MESSAGE) -> None:
-        self.server = grpc.aio.server(interceptors=[StatusInterceptor()], options=[*_SERVER, *_limits(max_message)])
+    def __init__(
+        self,
+        max_message: int = PEER_MESSAGE,
+        *,
+        way_in: WayIn = PLAINTEXT,
+        credentials: grpc.ServerCredentials | None = None,
+        inspectable: bool = True,
+    ) -> None:
+        """Makes a server.
+
+        Args:
+            max_message: most bytes of a message in either direction.
+            way_in: tells who calls.
+            credentials: for TLS; None serves in plaintext.
+            inspectable: whether health checking and reflection are served as well.
+        """
+        self.server = grpc.aio.server(
+            interceptors=[StatusInterceptor(way_in)], options=[*_SERVER, *_limits(max_message)]
+        )
         self.port = 0
+        self._credentials = credentials
+        self._inspectable = inspectable
         self._health = HealthServicer()
         self._services: list[str] = []
 
@@ -84,7 +114,10 @@ class Server:
             NotPossible: it cannot be bound; usually another program has it.
         """
         try:
-            self.port = self.server.add_insecure_port(address)
+            if self._credentials is None:
+                self.port = self.server.add_insecure_port(address)
+            else:
+                self.port = self.server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise NotPossible(
                 f"cannot listen on {address}: another program has it, or the host is not this machine's; "
@@ -94,6 +127,9 @@ class Server:
 
     async def start(self, *services: str) -> None:
         """Starts to serve; `services` are the full names of what was registered."""
+        if not self._inspectable:
+            await self.server.start()
+            return
         self._services = ["", *services]
         _register_reflection(self.server, services)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)

@@ -16,7 +16,8 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from core import errors
-from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable
+from core.access import WayIn, admit
+from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable, WrongIdentity
 
 log = logging.getLogger("relevo.rpc")
 DOMAIN = "relevo"
@@ -37,6 +38,8 @@ BY_STATUS: dict[tuple[str, str], type[RelevoError]] = {
 }
 # What an aio stream says when its connection ends while it writes.
 _LOST = "Internal error from Core"
+# What the transport says when the handshake shows another name, or a certificate of another authority.
+_WRONG_IDENTITY = ("Hostname Verification Check failed", "CERTIFICATE_VERIFY_FAILED", "certificate signature failure")
 _ALSO: dict[str, type[RelevoError]] = {
     "DEADLINE_EXCEEDED": Unreachable,
     "OUT_OF_RANGE": InvalidInput,
@@ -81,6 +84,8 @@ def from_rpc_error(error: BaseException) -> RelevoError:
     message = call.details() or code
     details = _details(call)
     info = details.get(ErrorInfo, ErrorInfo())
+    if info.domain != DOMAIN:
+        info = ErrorInfo()
     kind = BY_STATUS.get((code, info.reason)) or BY_STATUS.get((code, "")) or _ALSO.get(code, Defect)
     if code == "DEADLINE_EXCEEDED":
         message = "no answer in time"
@@ -88,7 +93,10 @@ def from_rpc_error(error: BaseException) -> RelevoError:
         kind, message = Unreachable, "the connection was lost"
     elif kind is Unreachable and info.domain != DOMAIN:  # the transport's own words, which help nobody
         log.debug("unreachable: %s", message)
-        message = "nobody answers there"
+        if any(words in message for words in _WRONG_IDENTITY):
+            kind, message = WrongIdentity, "whoever answers there is not who was expected"
+        else:
+            message = "nobody answers there"
     if issubclass(kind, InvalidInput):
         violations = details.get(BadRequest, BadRequest()).field_violations
         found = InvalidInput("", message, info.metadata)
@@ -136,41 +144,60 @@ def _strict(deserialize: Callable[[bytes], Any], method: str) -> Callable[[bytes
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Turns errors of handlers into statuses. Unknown ones are logged and leave as INTERNAL without their text."""
+    """Lets calls in or refuses them, and turns errors of handlers into statuses.
+
+    Unknown errors are logged and leave as INTERNAL without their text. Requests are parsed here: for bytes that are no
+    message, gRPC would log a traceback and answer UNKNOWN.
+    """
+
+    def __init__(self, way_in: WayIn) -> None:
+        self._way_in = way_in
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wraps unary and bidirectional handlers; others pass."""
+        """Wraps the handler of every method that there is; there are none that stream upwards only."""
         handler = cast("Any", await continuation(handler_call_details))
-        method = handler_call_details.method
-        ours = handler is not None and method.startswith("/relevo.")
-        if not ours or not (handler.unary_unary or handler.stream_stream):
-            return cast("grpc.RpcMethodHandler[Any, Any]", handler)
-        message = _strict(handler.request_deserializer, method)
-        if handler.unary_unary:
-            inner = handler.unary_unary
+        if handler is None:
+            return None
+        method, encode = handler_call_details.method, handler.response_serializer
+        parse = _strict(handler.request_deserializer, method)
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, method), parse, encode)
+        if handler.unary_stream:
 
-            async def unary(data: bytes, context: Any) -> Any:
-                try:  # parsed here: for bytes that are no message, gRPC would log a traceback and answer UNKNOWN
-                    return await inner(message(data), context)
-                except asyncio.CancelledError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - every error ends here, by the table
-                    await _abort(context, error, method)
+            def many(data: bytes, context: Any) -> AsyncIterator[Any]:
+                return cast("AsyncIterator[Any]", handler.unary_stream(parse(data), context))
 
-            return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
-        stream_inner = handler.stream_stream
+            return grpc.unary_stream_rpc_method_handler(self._stream(many, method), None, encode)
+        inner = handler.unary_unary
 
-        async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
+        async def unary(data: bytes, context: Any) -> Any:
             try:
-                async for response in stream_inner(requests, context):
+                admit(self._way_in, method, context)
+                return await inner(parse(data), context)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - every error ends here, by the table
+                await _abort(context, error, method)
+
+        return grpc.unary_unary_rpc_method_handler(unary, None, encode)
+
+    def _stream(self, inner: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Callable[[Any, Any], Any]:
+        async def stream(asked: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                admit(self._way_in, method, context)
+                answers = inner(asked, context)
+                if asyncio.iscoroutine(answers):  # it writes its answers itself
+                    await answers
+                    return
+                async for response in answers:
                     yield response
             except (asyncio.CancelledError, GeneratorExit):
                 raise
             except Exception as error:  # noqa: BLE001 - every error ends here, by the table
                 await _abort(context, error, method)
 
-        return grpc.stream_stream_rpc_method_handler(stream, message, handler.response_serializer)
+        return stream

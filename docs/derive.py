@@ -148,8 +148,8 @@ def noted_channels(recorder: Recorder, caller: str) -> Iterator[None]:
         def central(self, address: str) -> Any:
             return recorder.stub(caller, address, super().central(address))
 
-        def peer(self, address: str) -> Any:
-            return recorder.stub(caller, address, super().peer(address))
+        def peer(self, address: str, peer_id: str) -> Any:
+            return recorder.stub(caller, address, super().peer(address, peer_id))
 
     setattr(daemon, "Channels", NotedChannels)  # noqa: B010 - a test double for the length of the block
     try:

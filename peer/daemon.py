@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from core import errors
+from core.access import OWN_SOCKET
 from core.addresses import join_address, split_address
 from core.identity import Identity
 from core.own_directory import claim
@@ -61,7 +62,7 @@ class Peer:
         self.identity = Identity.load_or_create(settings.home / "key.pem")
         self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.server = Server()
-        self.control = Server(CONTROL_MESSAGE)
+        self.control = Server(CONTROL_MESSAGE, way_in=OWN_SOCKET)
         self.channels = Channels()
         self.library = Library(settings.shared, settings.home, clock)
         self.routes = Routes(self.channels, settings.centrals[0], settings.friends, clock)

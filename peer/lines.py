@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
@@ -12,6 +12,9 @@ from peer.channels import Channels
 from peer.contacts import Contact
 from peer.racing import first_success
 from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse, GetManifestRequest, GetManifestResponse
+
+if TYPE_CHECKING:
+    from relevo.v1.peer_relay_pb2_grpc import PeerRelayAsyncStub
 
 T = TypeVar("T")
 
@@ -37,16 +40,16 @@ class Line:
             InvalidInput: the answer is over every limit: nothing more is to be expected of it.
             RelevoError: what the holder answered; Unreachable when it does not, at any address.
         """
-        return await self._call(lambda address: self._channels.peer(address).GetBlock(request, timeout=timeout))
+        return await self._call(lambda holder: holder.GetBlock(request, timeout=timeout))
 
     async def get_manifest(self, request: GetManifestRequest, timeout: float) -> GetManifestResponse:
         """Answers PeerRelay.GetManifest; raises as get_block."""
-        return await self._call(lambda address: self._channels.peer(address).GetManifest(request, timeout=timeout))
+        return await self._call(lambda holder: holder.GetManifest(request, timeout=timeout))
 
-    async def _call(self, call: Callable[[str], Awaitable[T]]) -> T:
+    async def _call(self, call: Callable[["PeerRelayAsyncStub"], Awaitable[T]]) -> T:
         async def at(address: str) -> T:
             try:
-                answer = await call(address)
+                answer = await call(self._channels.peer(address, self.contact.peer_id))
             except grpc.RpcError as error:
                 if self._working == address:
                     self._working = ""

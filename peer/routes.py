@@ -165,7 +165,9 @@ class Routes:
             if way.kind == RouteKind.ROUTE_KIND_CENTRAL:
                 return await getattr(self._channels.central(way.address), rpc)(request, timeout=TIMEOUT), way
             envelope = getattr(relay_pb2, f"PeerRelay{rpc}Request")(request=request)
-            carried = await getattr(self._channels.peer(way.address), rpc)(envelope, timeout=TIMEOUT)
+            carried = await getattr(self._channels.peer(way.address, way.contact.peer_id if way.contact else ""), rpc)(
+                envelope, timeout=TIMEOUT
+            )
             return carried.response, way
         except grpc.RpcError as error:
             found = from_rpc_error(error)

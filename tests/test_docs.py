@@ -16,7 +16,7 @@ from core.errors import RelevoError
 from core.names import MAX_PART_BYTES, MAX_PATH_BYTES
 from core.pages import DEFAULT_PAGE, MAX_PAGE
 from core.signing import WINDOW_SECONDS
-from relevo.v1 import central_directory_pb2, peer_control_pb2, peer_relay_pb2
+from relevo.v1 import central_directory_pb2, enrolment_pb2, peer_control_pb2, peer_relay_pb2
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "protocol.md").read_text("utf-8")
@@ -35,7 +35,7 @@ def rows(header: str) -> list[list[str]]:
 def test_every_rpc_is_mentioned_once_and_says_what_it_does():
     services = [
         service
-        for file in (central_directory_pb2, peer_relay_pb2, peer_control_pb2)
+        for file in (central_directory_pb2, peer_relay_pb2, enrolment_pb2, peer_control_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
     ]
     expected = [f"{service.name}.{method.name}" for service in services for method in service.methods]

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from relevo.v1 import central_directory_pb2, content_pb2, peer_control_pb2, peer_relay_pb2
+from relevo.v1 import central_directory_pb2, content_pb2, enrolment_pb2, peer_control_pb2, peer_relay_pb2
 
 ROOT = Path(__file__).parents[1]
-FILES = [file.DESCRIPTOR for file in (content_pb2, central_directory_pb2, peer_relay_pb2, peer_control_pb2)]
+FILES = [
+    file.DESCRIPTOR for file in (content_pb2, central_directory_pb2, peer_relay_pb2, enrolment_pb2, peer_control_pb2)
+]
 METHODS = [method for file in FILES for service in file.services_by_name.values() for method in service.methods]
 MESSAGES = [message for file in FILES for message in file.message_types_by_name.values()]
 ENUMS = [enum for file in FILES for enum in file.enum_types_by_name.values()]
@@ -69,10 +71,11 @@ def test_only_the_heartbeat_streams():
     assert set(streams.values()) == {(False, False)}
 
 
-def test_the_services_are_the_three_that_are_documented():
+def test_the_services_are_the_four_that_are_documented():
     assert {method.containing_service.full_name for method in METHODS} == {
         "relevo.v1.CentralDirectory",
         "relevo.v1.PeerRelay",
+        "relevo.v1.Enrolment",
         "relevo.v1.PeerControl",
     }
 

@@ -19,26 +19,26 @@ async def channels(monkeypatch):
 
 
 async def test_an_address_keeps_its_channel(channels):
-    channels.peer("127.0.0.1:1")
+    channels.peer("127.0.0.1:1", "a")
     first = channels._peers["127.0.0.1:1"]
-    channels.peer("127.0.0.1:2")
-    channels.peer("127.0.0.1:1")
+    channels.peer("127.0.0.1:2", "a")
+    channels.peer("127.0.0.1:1", "a")
     assert channels._peers["127.0.0.1:1"] is first
 
 
 async def test_the_least_recently_used_of_too_many_is_closed(channels):
     for port in (1, 2, 1, 3):
-        channels.peer(f"127.0.0.1:{port}")
+        channels.peer(f"127.0.0.1:{port}", "a")
     assert list(channels._peers) == ["127.0.0.1:1", "127.0.0.1:3"]
     await asyncio.gather(*channels._closing)
     with pytest.raises(grpc.RpcError):
-        await channels.peer("127.0.0.1:1").GetManifest(GetManifestRequest(), timeout=5)
+        await channels.peer("127.0.0.1:1", "a").GetManifest(GetManifestRequest(), timeout=5)
 
 
 async def test_the_channel_to_central_is_never_closed_for_others(channels):
     channels.central("127.0.0.1:9")
     central = channels._centrals["127.0.0.1:9"]
     for port in range(1, 6):
-        channels.peer(f"127.0.0.1:{port}")
+        channels.peer(f"127.0.0.1:{port}", "a")
     channels.central("127.0.0.1:9")
     assert channels._centrals["127.0.0.1:9"] is central

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from core.access import OWN_SOCKET
 from core.content import digest
 from core.names import last_part
 from core.rpc import Server
@@ -211,7 +212,7 @@ def home():
 async def daemon(home):
     """A scripted daemon that serves `home`; it stops after a logout."""
     scripted = ScriptedDaemon()
-    server = Server()
+    server = Server(way_in=OWN_SOCKET)
     server.listen(control_address(home))
     add_PeerControlServicer_to_server(scripted, server.server)
     await server.start("relevo.v1.PeerControl")

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from core import errors
+from core.access import OWN_SOCKET
 from core.content import digest
 from core.rpc import Server
 from peer.cli import relevo
@@ -650,7 +651,7 @@ async def test_a_daemon_that_stops_meanwhile_is_told_from_a_silent_central(daemo
 async def test_a_home_with_odd_characters_works(home):
     odd = home / "50%20 a?b#c ñ"
     odd.mkdir()
-    server = Server()
+    server = Server(way_in=OWN_SOCKET)
     server.listen(control_address(odd))
     await server.start()
     try:

@@ -1,0 +1,105 @@
+"""Join tokens: all that a newcomer needs to know of a network, on one line."""
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from core.addresses import split_address
+from core.certificates import network_id_of
+from core.errors import InvalidInput
+from relevo.v1.enrolment_pb2 import JoinToken as TokenMessage
+
+PREFIX = "relevo1_"
+INVITATION_BYTES = 8
+SECRET_BYTES = 16
+MOST_ADDRESSES = 16
+_CHECK_BYTES = 4
+_MOST_CHARACTERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """What `relevo-central invite` prints.
+
+    Attributes:
+        addresses: central's, `host:port`, in the order in which to try them; at least one.
+        enrolment_port: of Enrolment at these hosts.
+        invitation_id: 8 bytes.
+        secret: 16 bytes; never shown but in the token itself.
+        authority: the certificate (DER) of the network's authority.
+    """
+
+    addresses: tuple[str, ...]
+    enrolment_port: int
+    invitation_id: bytes
+    secret: bytes
+    authority: bytes
+
+    def __repr__(self) -> str:
+        return f"JoinToken({self.invitation_id.hex()}, …)"
+
+    def to_text(self) -> str:
+        """Returns the token as one word of about 500 characters."""
+        data = TokenMessage(
+            addresses=self.addresses,
+            enrolment_port=self.enrolment_port,
+            invitation_id=self.invitation_id,
+            secret=self.secret,
+            authority=self.authority,
+        ).SerializeToString()
+        return PREFIX + base64.urlsafe_b64encode(data + _check(data)).decode().rstrip("=")
+
+    @classmethod
+    def from_text(cls, text: str) -> "JoinToken":
+        """Returns the token that stands in `text`; blanks and line breaks, which pasting may add, do not count.
+
+        Raises:
+            InvalidInput: it is not such a token, or not all of it.
+        """
+        joined = "".join(text.split())
+        if not joined.startswith(PREFIX) or not joined.isascii() or len(joined) > _MOST_CHARACTERS:
+            raise InvalidInput("token", f"a join token begins with {PREFIX}; `relevo-central invite` prints one")
+        body = joined.removeprefix(PREFIX)
+        try:
+            data = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise _damaged() from error
+        data, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
+        if not data or _check(data) != check:
+            raise _damaged()
+        message = TokenMessage()
+        try:
+            message.ParseFromString(data)
+        except DecodeError as error:
+            raise _damaged() from error
+        return cls._checked(message)
+
+    @classmethod
+    def _checked(cls, message: TokenMessage) -> "JoinToken":
+        network_id_of(message.authority)
+        if not 1 <= len(message.addresses) <= MOST_ADDRESSES:
+            raise InvalidInput("token", f"it names not 1 to {MOST_ADDRESSES} addresses of central")
+        for address in message.addresses:
+            split_address(address, "token")
+        if not 0 < message.enrolment_port < 1 << 16:
+            raise InvalidInput("token", "it names no port for joining")
+        if len(message.invitation_id) != INVITATION_BYTES or len(message.secret) != SECRET_BYTES:
+            raise InvalidInput("token", "it holds no invitation")
+        return cls(
+            tuple(message.addresses),
+            message.enrolment_port,
+            message.invitation_id,
+            message.secret,
+            message.authority,
+        )
+
+
+def _check(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:_CHECK_BYTES]
+
+
+def _damaged() -> InvalidInput:
+    return InvalidInput("token", "it is not complete, or was changed on the way; copy it again, or ask for another")
