@@ -12,6 +12,7 @@ All keys are ECDSA P-256: Ed25519 fails in gRPC's TLS.
 """
 
 import base64
+import hashlib
 import re
 import secrets
 from collections.abc import Iterable
@@ -32,6 +33,15 @@ from core.identity import PEER_ID, load_public_key, peer_id_of
 NETWORK_ID = re.compile(r"[a-z2-7]{16}")
 # A certificate counts from this long before it was issued, in seconds: clocks differ.
 BACKDATED = 7_200.0
+# What reading a certificate may raise, whatever bytes it is made of.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+)
 _GENERATION = re.compile(r"[1-9][0-9]{0,8}")
 _ADMIN = re.compile(r"[a-z0-9-]{1,63}")
 _USES = {
@@ -39,6 +49,17 @@ _USES = {
     "central": (ExtendedKeyUsageOID.SERVER_AUTH,),
     "admin": (ExtendedKeyUsageOID.CLIENT_AUTH,),
 }
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Kind(StrEnum):
@@ -102,7 +123,7 @@ def _authority_name(authority: bytes) -> tuple[str, int]:
         network_id, _, generation = name.partition(" ")
         is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         certificate.verify_directly_issued_by(certificate)
-    except (ValueError, IndexError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+    except (*_UNREADABLE, IndexError, InvalidSignature) as error:
         raise InvalidInput("authority", "it is not the certificate of a network's authority") from error
     if not is_authority or not NETWORK_ID.fullmatch(network_id) or not _GENERATION.fullmatch(generation):
         raise InvalidInput("authority", "it is not the certificate of a network's authority")
@@ -119,13 +140,13 @@ def certificate_of(pem: bytes) -> Certificate:
     try:
         found = x509.load_pem_x509_certificate(pem)
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        (name,) = (entry.value for entry in names)
+        (name,) = names
         key = found.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+    except _UNREADABLE as error:
         raise InvalidInput("certificate", "it is not a certificate of this network's making") from error
-    subject = _subject_of(str(name))
+    subject = _subject_of(name.value if isinstance(name, x509.DNSName) else "")
     if subject.kind is Kind.PEER and peer_id_of(key) != subject.label:
         raise InvalidInput("certificate", "it names a peer whose key is another")
     return Certificate(subject, found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp())
@@ -148,7 +169,7 @@ class Authority:
     Attributes:
         network_id: 16 characters of lowercase base32, which stay when the network changes its authority.
         generation: 1 for the network's first authority, one more for each successor.
-        certificate: its own, self-signed, in DER; about 310 bytes.
+        certificate: its own, self-signed, in DER; about 380 bytes.
     """
 
     def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: bytes) -> None:
@@ -168,9 +189,7 @@ class Authority:
             name = f"{base64.b32encode(secrets.token_bytes(10)).decode().lower()} 1"
         else:
             name = f"{before.network_id} {before.generation + 1}"
-        certificate = _built(name, key.public_key(), name, now, life)
-        certificate = certificate.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        return cls(key, _der(certificate.sign(key, hashes.SHA256())))
+        return cls(key, _der(_authority(name, key.public_key(), name, now, life).sign(key, hashes.SHA256())))
 
     @classmethod
     def from_pem(cls, pem: bytes) -> "Authority":
@@ -179,11 +198,14 @@ class Authority:
         Raises:
             ValueError: there are not both, or they do not belong together.
         """
-        key = serialization.load_pem_private_key(pem, password=None)
-        certificate = x509.load_pem_x509_certificate(pem)
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
-            raise ValueError("the key is not the certificate's")
-        return cls(key, _der(certificate))
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+            certificate = x509.load_pem_x509_certificate(pem)
+            if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
+                raise ValueError("the key is not the certificate's")
+            return cls(key, _der(certificate))
+        except (TypeError, UnsupportedAlgorithm, InvalidInput) as error:
+            raise ValueError("it is not the key and the certificate of a network's authority") from error
 
     def pem(self) -> bytes:
         """Returns key and certificate, for a file that nobody else may read."""
@@ -206,6 +228,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(subject.name)]), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(_USES[subject.kind]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier(_key_id(self._key.public_key()), None, None), critical=False)
         )
         return _der(certificate.sign(self._key, hashes.SHA256()))
 
@@ -218,8 +241,10 @@ class Authority:
         public_key = certificate.public_key()
         if not isinstance(public_key, ec.EllipticCurvePublicKey):
             raise TypeError("an authority has an ECDSA P-256 key")
-        built = _built(successor._name, public_key, self._name, now, life)  # noqa: SLF001 - one of its own kind
-        built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        built = _authority(successor._name, public_key, self._name, now, life)  # noqa: SLF001 - one of its own kind
+        built = built.add_extension(
+            x509.AuthorityKeyIdentifier(_key_id(self._key.public_key()), None, None), critical=False
+        )
         return _der(built.sign(self._key, hashes.SHA256()))
 
 
@@ -259,6 +284,24 @@ def _built(name: str, key: ec.EllipticCurvePublicKey, issuer: str, now: float, l
         .not_valid_before(datetime.fromtimestamp(now - BACKDATED, UTC))
         .not_valid_after(datetime.fromtimestamp(now + life, UTC))
     )
+
+
+def _authority(
+    name: str, key: ec.EllipticCurvePublicKey, issuer: str, now: float, life: float
+) -> x509.CertificateBuilder:
+    """Returns a certificate that may sign others. Strict verifiers ask for all three extensions."""
+    return (
+        _built(name, key, issuer, now, life)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier(_key_id(key)), critical=False)
+    )
+
+
+def _key_id(key: ec.EllipticCurvePublicKey) -> bytes:
+    """Returns what tells the keys of authorities apart: short, because an authority's certificate is in every token."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).digest()[:8]
 
 
 def _named(name: str) -> x509.Name:

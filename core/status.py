@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -143,6 +144,22 @@ def _strict(deserialize: Callable[[bytes], Any], method: str) -> Callable[[bytes
     return message
 
 
+class _Admitted:
+    """The requests of a stream, each of which is let in like a call: a stream may outlive a certificate by days."""
+
+    def __init__(self, requests: AsyncIterator[Any], way_in: WayIn, method: str, context: Any) -> None:
+        self._requests = requests
+        self._admit = partial(admit, way_in, method, context)
+
+    def __aiter__(self) -> _Admitted:
+        return self
+
+    async def __anext__(self) -> Any:
+        request = await anext(self._requests)
+        self._admit()
+        return request
+
+
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Lets calls in or refuses them, and turns errors of handlers into statuses.
 
@@ -165,7 +182,11 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         method, encode = handler_call_details.method, handler.response_serializer
         parse = _strict(handler.request_deserializer, method)
         if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, method), parse, encode)
+
+            def both(requests: AsyncIterator[Any], context: Any) -> Any:
+                return handler.stream_stream(_Admitted(requests, self._way_in, method, context), context)
+
+            return grpc.stream_stream_rpc_method_handler(self._stream(both, method), parse, encode)
         if handler.unary_stream:
 
             def many(data: bytes, context: Any) -> AsyncIterator[Any]:

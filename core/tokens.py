@@ -1,7 +1,6 @@
 """Join tokens: all that a newcomer needs to know of a network, on one line."""
 
 import base64
-import binascii
 import hashlib
 from dataclasses import dataclass
 
@@ -42,7 +41,7 @@ class JoinToken:
         return f"JoinToken({self.invitation_id.hex()}, …)"
 
     def to_text(self) -> str:
-        """Returns the token as one word of about 500 characters."""
+        """Returns the token as one word of about 600 characters."""
         data = TokenMessage(
             addresses=self.addresses,
             enrolment_port=self.enrolment_port,
@@ -50,7 +49,7 @@ class JoinToken:
             secret=self.secret,
             authority=self.authority,
         ).SerializeToString()
-        return PREFIX + base64.urlsafe_b64encode(data + _check(data)).decode().rstrip("=")
+        return PREFIX + _encoded(data + _check(data))
 
     @classmethod
     def from_text(cls, text: str) -> "JoinToken":
@@ -59,17 +58,10 @@ class JoinToken:
         Raises:
             InvalidInput: it is not such a token, or not all of it.
         """
-        joined = "".join(text.split())
-        if not joined.startswith(PREFIX) or not joined.isascii() or len(joined) > _MOST_CHARACTERS:
+        word = "".join(text.split())
+        if not word.startswith(PREFIX):
             raise InvalidInput("token", f"a join token begins with {PREFIX}; `relevo-central invite` prints one")
-        body = joined.removeprefix(PREFIX)
-        try:
-            data = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise _damaged() from error
-        data, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
-        if not data or _check(data) != check:
-            raise _damaged()
+        data = _decoded(word.removeprefix(PREFIX))
         message = TokenMessage()
         try:
             message.ParseFromString(data)
@@ -79,9 +71,12 @@ class JoinToken:
 
     @classmethod
     def _checked(cls, message: TokenMessage) -> "JoinToken":
-        network_id_of(message.authority)
+        try:
+            network_id_of(message.authority)
+        except InvalidInput as error:
+            raise InvalidInput("token", "it names no network") from error
         if not 1 <= len(message.addresses) <= MOST_ADDRESSES:
-            raise InvalidInput("token", f"it names not 1 to {MOST_ADDRESSES} addresses of central")
+            raise InvalidInput("token", f"it does not name 1 to {MOST_ADDRESSES} addresses of central")
         for address in message.addresses:
             split_address(address, "token")
         if not 0 < message.enrolment_port < 1 << 16:
@@ -95,6 +90,26 @@ class JoinToken:
             message.secret,
             message.authority,
         )
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _decoded(body: str) -> bytes:
+    """Returns the message in a token, without its check. Of the spellings that base64 knows only the usual one counts.
+
+    Raises:
+        InvalidInput: it is damaged.
+    """
+    try:
+        data = base64.urlsafe_b64decode(body[:_MOST_CHARACTERS] + "=" * (-len(body) % 4))
+    except ValueError as error:
+        raise _damaged() from error
+    message, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
+    if _encoded(data) != body or _check(message) != check:
+        raise _damaged()
+    return message
 
 
 def _check(data: bytes) -> bytes:
