@@ -16,6 +16,7 @@
     ├── NotPossible             FAILED_PRECONDITION   7     the state of things forbids it
     ├── VersionConflict         ABORTED               5     built on another catalogue version: publish anew
     ├── Busy                    RESOURCE_EXHAUSTED    5     over a limit; `retry_after` seconds
+    │   └── OverQuota           RESOURCE_EXHAUSTED    5     more than one peer may have: remove something first
     ├── Unreachable             UNAVAILABLE           5     nobody answers (or not in time)
     │   └── WrongIdentity       UNAVAILABLE           5     who answers there is not who was expected
     ├── Cancelled               CANCELLED             1     the user stopped it
@@ -154,6 +155,12 @@ class Busy(RelevoError):
     def __init__(self, message: str, retry_after: float = 0.0, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message, metadata)
         self.retry_after = retry_after
+
+
+class OverQuota(Busy):
+    """More than one peer may have: refused again until it removes something, or the operator raises the limit."""
+
+    reason = "QUOTA"
 
 
 class Unreachable(RelevoError):

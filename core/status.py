@@ -105,7 +105,7 @@ def from_rpc_error(error: BaseException) -> RelevoError:
         return found
     if issubclass(kind, Busy):
         retry = details.get(RetryInfo, RetryInfo()).retry_delay
-        return Busy(message, max(0.0, retry.ToMilliseconds() / 1000), info.metadata)
+        return kind(message, max(0.0, retry.ToMilliseconds() / 1000), info.metadata)
     return kind(message, info.metadata)
 
 
