@@ -204,7 +204,7 @@ class Authority:
             if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
                 raise ValueError("the key is not the certificate's")
             return cls(key, _der(certificate))
-        except (TypeError, UnsupportedAlgorithm, InvalidInput) as error:
+        except (*_UNREADABLE, InvalidInput) as error:
             raise ValueError("it is not the key and the certificate of a network's authority") from error
 
     def pem(self) -> bytes:

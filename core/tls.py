@@ -1,14 +1,11 @@
 """TLS for servers and channels: 1.3 only, both sides named by their certificates."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
 
-# gRPC has no option for the version of TLS. Offering for 1.2 only a suite that the ECDSA keys here cannot use leaves
-# 1.3, as tests/core/test_tls.py proves. Read by the C core when the first credentials are made.
-os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256"
+from core import TLS_1_3_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +32,7 @@ def server_credentials(material: Callable[[], Material], *, mutual: bool = True)
     With `mutual`, a client without a certificate of the authorities fails in the handshake. `material` is called in a
     thread of gRPC's; it returns at once.
     """
+    _check_version()
 
     def configuration() -> grpc.ServerCertificateConfiguration:
         now = material()
@@ -47,9 +45,15 @@ def server_credentials(material: Callable[[], Material], *, mutual: bool = True)
 
 def channel_credentials(material: Material) -> grpc.ChannelCredentials:
     """Returns credentials that show the material; an empty key shows none, which only Enrolment accepts."""
+    _check_version()
     return grpc.ssl_channel_credentials(material.authorities, material.key or None, material.chain or None)
 
 
 def expecting(name: str) -> tuple[tuple[str, str], ...]:
     """Returns the options of a channel on which only the holder of a certificate of that name passes the handshake."""
     return (("grpc.ssl_target_name_override", name), ("grpc.default_authority", name))
+
+
+def _check_version() -> None:
+    if not TLS_1_3_ONLY:
+        raise RuntimeError("grpc was imported before core, and would speak TLS 1.2: import core first")

@@ -1,0 +1,1 @@
+import core  # noqa: F401 - before gRPC, which reads its environment once

@@ -4,6 +4,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+import core  # noqa: F401 - before gRPC, which reads its environment once
+
 settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 # For hunting: draws anew at every run, and more.
 settings.register_profile("hunt", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
