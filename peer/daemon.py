@@ -15,9 +15,10 @@ import click
 
 from core import errors
 from core.access import OWN_SOCKET
-from core.addresses import join_address, split_address
 from core.identity import Identity
+from core.listening import bind
 from core.own_directory import claim
+from core.reachable import advertised
 from core.rpc import CONTROL_MESSAGE, Server, tune_allocator
 from peer.carrying import DirectCarrier
 from peer.channels import Channels
@@ -26,7 +27,6 @@ from peer.control_servicer import ControlServicer, Parts
 from peer.downloads import Downloads
 from peer.library import Library
 from peer.publishing import Publisher
-from peer.reachable import advertised
 from peer.relay_servicer import RelayServicer
 from peer.routes import Routes
 from peer.serving import Serving
@@ -117,7 +117,7 @@ class Peer:
         self._hear_central()
         add_PeerRelayServicer_to_server(RelayServicer(self.serving, DirectCarrier(self.routes)), self.server.server)
         add_PeerControlServicer_to_server(ControlServicer(self._parts()), self.control.server)
-        self._host = _listen(self.server, self.settings.listen)
+        self._host = bind(self.server, self.settings.listen)
         socket = control_socket(self.settings.home)
         socket.unlink(missing_ok=True)
         self.control.listen(control_address(self.settings.home))
@@ -201,19 +201,6 @@ class Peer:
             leave=self.leave,
             version=metadata.version("relevo"),
         )
-
-
-def _listen(server: Server, address: str) -> str:
-    """Binds `address` and returns the host that it is bound to; `[::]` falls back to IPv4 where IPv6 is missing."""
-    host, port = split_address(address, "listen")
-    try:
-        server.listen(address)
-    except errors.NotPossible:
-        if host != "::":
-            raise
-        host = "0.0.0.0"
-        server.listen(join_address(host, port))
-    return host
 
 
 @contextlib.contextmanager

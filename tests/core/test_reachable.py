@@ -3,7 +3,7 @@
 import ipaddress
 
 from core.addresses import split_address
-from peer.reachable import advertised
+from core.reachable import advertised
 
 
 def test_a_central_on_loopback_is_told_loopback_only():
