@@ -7,6 +7,7 @@ from typing import Any
 import click
 import platformdirs
 
+from central.quota_options import quota_options
 from central.settings import DAY, Settings
 from core.failures import PoliteGroup
 from core.options import config_option, log_option
@@ -111,6 +112,7 @@ def cli() -> None:
     show_default=True,
     help="How long running calls may take to end when central stops.",
 )
+@quota_options
 @log_option
 def serve(data: Path, listen: str, insecure: bool, forget_after: float, **settings: float) -> None:
     """Serve the directory until SIGTERM or Ctrl-C.

@@ -6,6 +6,7 @@ from central import encode
 from central.decode import Caller, file_query, file_token
 from central.mutations import Mutations
 from central.placements import Placements
+from central.quotas import Quotas
 from central.reports import Reports
 from central.roster import Roster
 from central.sessions import Sessions
@@ -27,6 +28,7 @@ class Catalogue:
         sessions: Sessions,
         placements: Placements,
         reports: Reports,
+        quotas: Quotas,
         wall: Callable[[], float],
     ) -> None:
         self._store = store
@@ -35,6 +37,7 @@ class Catalogue:
         self._sessions = sessions
         self._placements = placements
         self._reports = reports
+        self._quotas = quotas
         self._wall = wall
 
     async def publish(self, caller: Caller, batch: Batch) -> bytes:
@@ -43,6 +46,7 @@ class Catalogue:
         Raises:
             SessionUnknown, SessionMismatch, SessionSuperseded: as `Sessions.require`.
             VersionConflict: the changes build on another version than central's.
+            OverQuota: the peer would publish more than one may, and more than before.
         """
         await self._sessions.check_owner(caller.peer_id, caller.session_id)
         return await self._mutations.run(caller.peer_id, caller.request_id, lambda: self._publish(caller, batch))
@@ -53,7 +57,7 @@ class Catalogue:
         answer = pb2.PublishFilesResponse(catalogue_version=version).SerializeToString()
         receipt = Receipt(caller.peer_id, caller.request_id, answer, self._wall())
         async with self._placements.publishing(caller.peer_id, batch):
-            await self._store.publish(caller.peer_id, batch, receipt)
+            await self._store.publish(caller.peer_id, batch, receipt, self._quotas)
             self._roster.update(caller.peer_id, catalogue_version=version)
         return answer
 

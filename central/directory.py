@@ -49,7 +49,15 @@ class Directory:
         leases = Membership(self.settings.beat_interval, self.settings.grace, self.settings.max_beats)
         self.roster = Roster(leases, Neighbours(self.settings.relay_cap))
         self._mutations = Mutations(store)
-        self.placements = Placements(store, self.roster, self._mutations, wall, random or SystemRandom())
+        quotas = self.settings.quotas
+        self.placements = Placements(
+            store=store,
+            roster=self.roster,
+            mutations=self._mutations,
+            quotas=quotas,
+            wall=wall,
+            random=random or SystemRandom(),
+        )
         self.sessions = Sessions(
             store=store,
             roster=self.roster,
@@ -58,7 +66,7 @@ class Directory:
             clock=clock,
             wall=wall,
         )
-        self.reports = Reports(self.sessions, clock)
+        self.reports = Reports(self.sessions, quotas, clock)
         self.catalogue = Catalogue(
             store=store,
             roster=self.roster,
@@ -66,6 +74,7 @@ class Directory:
             sessions=self.sessions,
             placements=self.placements,
             reports=self.reports,
+            quotas=quotas,
             wall=wall,
         )
 

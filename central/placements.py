@@ -13,6 +13,7 @@ from central import decode, encode
 from central.decode import Wish
 from central.mutations import Mutations
 from central.placement import Candidate, Directive, choose
+from central.quotas import Quotas
 from central.roster import Roster
 from central.store import Batch, Copy, PlacementRecord, Receipt, Store
 from core.errors import NotFound
@@ -23,6 +24,8 @@ from relevo.v1.content_pb2 import Placement, SignedRequest
 log = logging.getLogger("relevo.central")
 # Directives in one answer; the rest follow when these are done.
 MAX_DIRECTIVES = 100
+# Pending placements that are read at once: there may be millions, and others write between two pages.
+REFILL_PAGE = 500
 
 
 class Placements:
@@ -33,16 +36,25 @@ class Placements:
     """
 
     def __init__(
-        self, store: Store, roster: Roster, mutations: Mutations, wall: Callable[[], float], random: Random
+        self,
+        *,
+        store: Store,
+        roster: Roster,
+        mutations: Mutations,
+        quotas: Quotas,
+        wall: Callable[[], float],
+        random: Random,
     ) -> None:
         self._store = store
         self._roster = roster
         self._mutations = mutations
+        self._quotas = quotas
         self._wall = wall
         self._random = random
         self._directives: defaultdict[str, dict[str, Directive]] = defaultdict(dict)
         # How many directives wait for each author's placements: new bytes at a path end the one for the old bytes.
         self._awaited: Counter[str] = Counter()
+        self._promised: Counter[str] = Counter()  # bytes of each peer's directives
         self._order = asyncio.Lock()
         self.wanted = asyncio.Event()
 
@@ -58,6 +70,7 @@ class Placements:
         Raises:
             Unauthenticated: the signature is not the author's, or too old or too new.
             NotFound: the author is not logged in, or does not publish the content.
+            OverQuota: the author would have more placed than one peer may, and more than before.
         """
         decode.envelope(signed)
         live = self._roster.get(signed.author)
@@ -90,7 +103,8 @@ class Placements:
             chosen = await self._choose(placement)
             placement = replace(placement, copies=(*placement.copies, *map(Copy, chosen)))
             answer = pb2.PlaceFileResponse(placement=encode.placement(placement, self._roster)).SerializeToString()
-            await self._store.place(placement, Receipt(wish.author, wish.request_id, answer, self._wall()))
+            receipt = Receipt(wish.author, wish.request_id, answer, self._wall())
+            await self._store.place(placement, receipt, self._quotas)
             self._direct(placement, chosen)
         return answer
 
@@ -146,16 +160,21 @@ class Placements:
         since a peer mostly comes back with its copies.
         """
         self.wanted.clear()
-        pending = {placement.placement_id: placement for placement in await self._store.pending_placements()}
         told = {placement_id for directives in self._directives.values() for placement_id in directives}
-        lacking = {
-            placement_id
-            for placement_id, placement in pending.items()
-            if len(placement.copies) < placement.wanted or self._untold(placement)
-        }
-        for placement_id in sorted(lacking | (told - pending.keys())):
-            async with self._order:
-                await self._review(placement_id)
+        after: int | None = 0
+        while after is not None:
+            page = await self._store.pending_placements(after, REFILL_PAGE)
+            after = page.next
+            for placement in page.items:
+                told.discard(placement.placement_id)
+                if len(placement.copies) < placement.wanted or self._untold(placement):
+                    await self._review_in_turn(placement.placement_id)
+        for placement_id in sorted(told):  # of placements that are kept by now, or have ended
+            await self._review_in_turn(placement_id)
+
+    async def _review_in_turn(self, placement_id: str) -> None:
+        async with self._order:
+            await self._review(placement_id)
 
     async def _review(self, placement_id: str) -> None:
         placement = await self._store.placement(placement_id)
@@ -175,7 +194,7 @@ class Placements:
         """Returns further peers for a placement; none when nobody is there to fetch the content from."""
         missing = placement.wanted - len(placement.copies)
         candidates = [
-            Candidate(peer.peer_id, peer.free_bytes - self._promised(peer.peer_id)) for peer in self._roster.beating()
+            Candidate(peer.peer_id, peer.free_bytes - self._promised[peer.peer_id]) for peer in self._roster.beating()
         ]
         if missing <= 0 or not candidates:
             return []
@@ -185,9 +204,6 @@ class Placements:
         chosen = (copy.peer_id for copy in placement.copies)
         excluded = {placement.author, *holders, *chosen, *placement.declined}
         return choose(candidates, placement.size, missing, excluded, self._random)
-
-    def _promised(self, peer_id: str) -> int:
-        return sum(directive.size for directive in self._directives.get(peer_id, {}).values())
 
     def _untold(self, placement: PlacementRecord) -> list[str]:
         """Returns the chosen peers that have not confirmed and are not being told."""
@@ -207,15 +223,17 @@ class Placements:
                 continue
             self._directives[peer_id][placement.placement_id] = directive
             self._awaited[placement.author] += 1
+            self._promised[peer_id] += placement.size
             self._roster.poke([peer_id])
 
     def _undirect(self, peer_id: str, placement_id: str) -> None:
         directive = self._directives[peer_id].pop(placement_id)
         self._awaited[directive.author] -= 1
+        self._promised[peer_id] -= directive.size
         if not self._awaited[directive.author]:
             del self._awaited[directive.author]
         if not self._directives[peer_id]:
-            del self._directives[peer_id]
+            del self._directives[peer_id], self._promised[peer_id]
 
 
 def _not_logged_in(author: str) -> NotFound:

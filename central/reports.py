@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from central.decode import Report
+from central.quotas import Quotas
 from central.reputation import Reputation
 from central.sessions import Sessions
 
@@ -10,16 +11,17 @@ from central.sessions import Sessions
 class Reports:
     """What peers report of holders; in memory, since it is forgotten within the hour."""
 
-    def __init__(self, sessions: Sessions, clock: Callable[[], float]) -> None:
+    def __init__(self, sessions: Sessions, quotas: Quotas, clock: Callable[[], float]) -> None:
         self._sessions = sessions
         self._clock = clock
-        self._reputation = Reputation()
+        self._reputation = Reputation(quotas)
 
     async def report(self, report: Report) -> None:
         """Counts an accusation.
 
         Raises:
             SessionUnknown, SessionMismatch, SessionSuperseded: as `Sessions.require`.
+            OverQuota: the reporter has accused too many others within the hour.
         """
         await self._sessions.require(report.peer_id, report.session_id)
         self._reputation.accuse(report.holder, report.peer_id, self._clock())

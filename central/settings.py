@@ -1,8 +1,9 @@
 """What can be set about central, with its defaults."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from central.neighbours import DEFAULT_CAP
+from central.quotas import Quotas
 
 DAY = 86_400.0
 
@@ -19,6 +20,7 @@ class Settings:
         relay_cap: most peers that one relay serves while another has room.
         forget_after: how long central remembers what a peer that is gone had published.
         drain: how long running calls may take to end when central stops.
+        quotas: how much each peer may have.
     """
 
     beat_interval: float = 2.0
@@ -28,3 +30,4 @@ class Settings:
     relay_cap: int = DEFAULT_CAP
     forget_after: float = 7 * DAY
     drain: float = 5.0
+    quotas: Quotas = field(default_factory=Quotas)

@@ -2,8 +2,9 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
+from central.quotas import Held, Quotas, check_held
 from central.sqlite_members import new_library
 from central.store import Batch, Entry, FoundHolder, Page
 from core.errors import NotFound, SessionUnknown, VersionConflict
@@ -13,6 +14,8 @@ COLLECT_ROWS = 1_000
 
 _FileRow = tuple[str, str, str, bytes, int, float]
 
+_PEER = "SELECT library, catalogue_version, file_count, path_bytes, stored_count FROM peers WHERE peer_id = ?"
+_NEXT = "UPDATE peers SET catalogue_version = ?, file_count = ?, path_bytes = ?, stored_count = ? WHERE peer_id = ?"
 _ADD_FILE = """
 INSERT INTO files (path, folded, folded_name, content_id, size, age) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
@@ -52,38 +55,42 @@ def catalogue_version(db: sqlite3.Connection, peer_id: str) -> int:
     return 0 if row is None else row[0]
 
 
-def publish(db: sqlite3.Connection, peer_id: str, batch: Batch, now: float) -> None:
+def publish(db: sqlite3.Connection, peer_id: str, batch: Batch, now: float, quotas: Quotas) -> None:
     """Applies a batch to a peer's library.
 
     Raises:
         SessionUnknown: the peer is not known.
         VersionConflict: the batch builds on another version.
+        OverQuota: the peer would publish more than one may, and more than before.
     """
-    row = db.execute("SELECT library, catalogue_version FROM peers WHERE peer_id = ?", (peer_id,)).fetchone()
+    row = db.execute(_PEER, (peer_id,)).fetchone()
     if row is None:
         raise SessionUnknown("central does not know this peer; log in anew")
-    library, version = row
+    library, version, *counts = row
     if batch.base_version not in {0, version}:
         raise VersionConflict(
             f"built on version {batch.base_version}, but central holds {version}; publish everything anew",
             {"version": str(version)},
         )
     if batch.base_version == 0:
-        library = _start_over(db, peer_id, library, now)
+        library, counts = _start_over(db, peer_id, library, now), [0, 0, 0]
     added = {entry.path: entry for entry in batch.added}
     held = _held(db, library, [*added, *batch.removed])
     removed = set(batch.removed) - added.keys()
+    before = Held(*counts)
+    after = before + _grown(added.keys() - held.keys(), removed & held.keys(), _store(db, library, peer_id, batch))
+    check_held(quotas, before, after)
     db.executemany("DELETE FROM entries WHERE library = ? AND path = ?", [(library, path) for path in removed])
     _add(db, library, added.values(), now)
     _supersede(db, peer_id, added.values())
     drop_unused(db, held.values())
-    grown = len(added.keys() - held.keys()) - len(removed & held.keys())
-    db.execute(
-        "UPDATE peers SET catalogue_version = ?, file_count = file_count + ? WHERE peer_id = ?",
-        (batch.base_version + 1, grown, peer_id),
-    )
-    _store(db, library, peer_id, batch)
+    db.execute(_NEXT, (batch.base_version + 1, after.entries, after.path_bytes, after.copies, peer_id))
     _collect_older(db, peer_id, COLLECT_ROWS + 2 * len(added))
+
+
+def _grown(new: Set[str], gone: Set[str], copies: int) -> Held:
+    size = sum(len(path.encode()) for path in new) - sum(len(path.encode()) for path in gone)
+    return Held(len(new) - len(gone), size, copies)
 
 
 def _start_over(db: sqlite3.Connection, peer_id: str, library: int, now: float) -> int:
@@ -93,7 +100,7 @@ def _start_over(db: sqlite3.Connection, peer_id: str, library: int, now: float) 
     """
     new = new_library(db, peer_id)
     db.execute("UPDATE libraries SET abandoned = ? WHERE library = ?", (now, library))
-    db.execute("UPDATE peers SET library = ?, file_count = 0 WHERE peer_id = ?", (new, peer_id))
+    db.execute("UPDATE peers SET library = ? WHERE peer_id = ?", (new, peer_id))
     db.execute("UPDATE live SET library = ? WHERE library = ?", (new, library))
     return new
 
@@ -153,16 +160,16 @@ def drop_unused(db: sqlite3.Connection, file_ids: Iterable[int]) -> None:
     db.execute(f"DELETE {_UNUSED}", values)
 
 
-def _store(db: sqlite3.Connection, library: int, peer_id: str, batch: Batch) -> None:
-    """Records stored copies; a chosen peer that drops or declines its copy is not chosen any more."""
+def _store(db: sqlite3.Connection, library: int, peer_id: str, batch: Batch) -> int:
+    """Records stored copies, and returns how many there are more; who drops or declines a copy is not chosen for it."""
     dropped = set(batch.dropped) - set(batch.stored)
-    db.executemany("DELETE FROM stored WHERE library = ? AND content_id = ?", [(library, c) for c in dropped])
+    gone = db.executemany("DELETE FROM stored WHERE library = ? AND content_id = ?", [(library, c) for c in dropped])
     db.executemany(
         "DELETE FROM chosen WHERE peer_id = ? AND NOT declined AND placement IN"
         " (SELECT number FROM placements WHERE content_id = ?)",
         [(peer_id, content_id) for content_id in dropped],
     )
-    db.executemany(
+    new = db.executemany(
         "INSERT INTO stored (library, content_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
         [(library, content_id) for content_id in batch.stored],
     )
@@ -171,6 +178,7 @@ def _store(db: sqlite3.Connection, library: int, peer_id: str, batch: Batch) -> 
         " (SELECT number FROM placements WHERE placement_id = ?)",
         [(peer_id, placement_id) for placement_id in batch.declined],
     )
+    return max(new.rowcount, 0) - max(gone.rowcount, 0)  # -1 for a cursor that had nothing to do
 
 
 def collect(db: sqlite3.Connection, abandoned_before: float) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from core.errors import NotPossible
 from core.own_directory import claim
 
-VERSION = 1
+VERSION = 2
 FILE_NAME = "central.db"
 BUSY_MS = 5_000
 
@@ -31,7 +31,8 @@ CREATE INDEX libraries_abandoned ON libraries (peer_id, library) WHERE abandoned
 CREATE TABLE peers (
   peer_id TEXT PRIMARY KEY, public_key BLOB NOT NULL,
   library INTEGER NOT NULL UNIQUE REFERENCES libraries,
-  catalogue_version INTEGER NOT NULL DEFAULT 0, file_count INTEGER NOT NULL DEFAULT 0
+  catalogue_version INTEGER NOT NULL DEFAULT 0, file_count INTEGER NOT NULL DEFAULT 0,
+  path_bytes INTEGER NOT NULL DEFAULT 0, stored_count INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE live (
@@ -70,11 +71,12 @@ CREATE INDEX stored_by_content ON stored (content_id, library);
 
 CREATE TABLE placements (
   number INTEGER PRIMARY KEY, placement_id TEXT NOT NULL UNIQUE, author TEXT NOT NULL, content_id BLOB NOT NULL,
-  file_id INTEGER NOT NULL REFERENCES files, wanted INTEGER NOT NULL,
+  file_id INTEGER NOT NULL REFERENCES files, wanted INTEGER NOT NULL, bytes INTEGER NOT NULL,
   modify_time REAL NOT NULL, executable INTEGER NOT NULL,
   UNIQUE (author, content_id)
 ) STRICT;
 CREATE INDEX placements_by_file ON placements (file_id);
+CREATE INDEX placements_by_author ON placements (author, bytes);
 CREATE INDEX placements_by_content ON placements (content_id);
 
 CREATE TABLE chosen (
@@ -89,6 +91,19 @@ CREATE VIRTUAL TABLE grams USING fts5 (
   tokenize = 'trigram case_sensitive 1'
 );
 """
+# What each older schema lacks, for the next.
+_CHANGES = {
+    1: """
+ALTER TABLE peers ADD COLUMN path_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE peers ADD COLUMN stored_count INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE placements ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE peers SET
+  path_bytes = (SELECT coalesce(sum(length(CAST(path AS BLOB))), 0) FROM entries WHERE entries.library = peers.library),
+  stored_count = (SELECT count(*) FROM stored WHERE stored.library = peers.library);
+UPDATE placements SET bytes = wanted * (SELECT size FROM files WHERE files.id = file_id);
+CREATE INDEX placements_by_author ON placements (author, bytes);
+""",
+}
 
 
 def lock(data: Path) -> int:
@@ -141,6 +156,7 @@ def _prepare(db: sqlite3.Connection, path: Path, *, reader: bool) -> None:
         raise NotPossible(
             f"{path} was written by a newer relevo-central (schema {version}, this one knows {VERSION}); upgrade"
         )
-    if version == 0:
-        # One transaction with the version, so that a crash leaves all tables or none.
-        db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    if version < VERSION:
+        changes = "".join(_CHANGES[each] for each in range(version, VERSION)) if version else _TABLES
+        # One transaction with the version, so that a crash leaves all of it or nothing.
+        db.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {VERSION}; COMMIT;")

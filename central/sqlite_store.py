@@ -13,6 +13,7 @@ from central import sqlite_catalogue as catalogue
 from central import sqlite_members as members
 from central import sqlite_placements as placements
 from central import sqlite_search as search
+from central.quotas import Quotas
 from central.sqlite_schema import connect, lock
 from central.store import (
     Batch,
@@ -23,6 +24,7 @@ from central.store import (
     Outcome,
     Page,
     PeerRecord,
+    PendingPage,
     PlacementRecord,
     Receipt,
     SessionEnd,
@@ -121,14 +123,15 @@ class SqliteStore:
         """Records (peer id, primary or empty, backup or empty) for live peers."""
         await self._write(lambda db: members.set_neighbours(db, changes))
 
-    async def publish(self, peer_id: str, batch: Batch, receipt: Receipt) -> Outcome:
+    async def publish(self, peer_id: str, batch: Batch, receipt: Receipt, quotas: Quotas) -> Outcome:
         """Applies a batch.
 
         Raises:
             SessionUnknown: the peer is not known (any more).
             VersionConflict: the batch builds on another version.
+            OverQuota: the peer would publish too much.
         """
-        return await self._mutate(receipt, lambda db: catalogue.publish(db, peer_id, batch, receipt.time))
+        return await self._mutate(receipt, lambda db: catalogue.publish(db, peer_id, batch, receipt.time, quotas))
 
     async def list_files(self, query: FileQuery) -> Page[FoundFile]:
         """Returns a page of files.
@@ -150,9 +153,13 @@ class SqliteStore:
         """Returns what a live peer publishes at a path, or None."""
         return await self._read(lambda db: catalogue.entry(db, peer_id, path))
 
-    async def place(self, placement: PlacementRecord, receipt: Receipt) -> Outcome:
-        """Records a placement with its chosen copies."""
-        return await self._mutate(receipt, lambda db: placements.place(db, placement, receipt.time))
+    async def place(self, placement: PlacementRecord, receipt: Receipt, quotas: Quotas) -> Outcome:
+        """Records a placement with its chosen copies.
+
+        Raises:
+            OverQuota: the author would have too much placed.
+        """
+        return await self._mutate(receipt, lambda db: placements.place(db, placement, receipt.time, quotas))
 
     async def add_copies(self, placement_id: str, peer_ids: Sequence[str]) -> None:
         """Records further chosen peers of a placement."""
@@ -170,9 +177,9 @@ class SqliteStore:
         """Returns the peer ids of all live holders, published or stored."""
         return await self._read(lambda db: catalogue.holders_of(db, content_id))
 
-    async def pending_placements(self) -> list[PlacementRecord]:
-        """Returns every placement with fewer confirmed live copies than wanted, the oldest first."""
-        return await self._read(placements.pending)
+    async def pending_placements(self, after: int, limit: int) -> PendingPage:
+        """Returns a page of the placements with fewer confirmed live copies than wanted, the oldest first."""
+        return await self._read(lambda db: placements.pending(db, after, limit))
 
     async def purge(self, receipts_before: float, ended_before: float) -> None:
         """Removes what is older than these times, in small steps between which others may write."""

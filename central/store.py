@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from central.quotas import Quotas
+
 T = TypeVar("T")
 
 
@@ -178,6 +180,14 @@ class Page(Generic[T]):
     next: tuple[str | float, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PendingPage:
+    """Placements with too few copies, and the number to go on from; None at the end."""
+
+    items: tuple[PlacementRecord, ...] = ()
+    next: int | None = None
+
+
 class Store(Protocol):
     """Central's storage. All methods may be called concurrently; none blocks the event loop.
 
@@ -227,7 +237,7 @@ class Store(Protocol):
         """Records (peer id, primary or empty, backup or empty) for live peers."""
         ...
 
-    async def publish(self, peer_id: str, batch: Batch, receipt: Receipt) -> Outcome:
+    async def publish(self, peer_id: str, batch: Batch, receipt: Receipt, quotas: Quotas) -> Outcome:
         """Applies a batch: the peer's version becomes `base_version` + 1.
 
         Base version 0 first drops every entry and stored copy of the peer. `stored` confirms copies of placements, also
@@ -238,6 +248,7 @@ class Store(Protocol):
         Raises:
             SessionUnknown: the peer is not known (any more).
             VersionConflict: `base_version` is neither 0 nor the version held; metadata `version` tells that.
+            OverQuota: the peer would publish more than `quotas` allow, and more than before.
         """
         ...
 
@@ -261,11 +272,14 @@ class Store(Protocol):
         """Returns what a live peer publishes at a path, or None; a stored copy is not published."""
         ...
 
-    async def place(self, placement: PlacementRecord, receipt: Receipt) -> Outcome:
+    async def place(self, placement: PlacementRecord, receipt: Receipt, quotas: Quotas) -> Outcome:
         """Records a placement with its chosen copies.
 
         A placement of the same author and content exists once: central passes its id again to change `wanted` and to
         add copies. A copy's `confirmed` is not taken from here: what its peer has stored says that.
+
+        Raises:
+            OverQuota: the author would have more placed than `quotas` allow, and more than before.
         """
         ...
 
@@ -285,8 +299,11 @@ class Store(Protocol):
         """Returns the peer ids of all live holders, published or stored."""
         ...
 
-    async def pending_placements(self) -> list[PlacementRecord]:
-        """Returns every placement with fewer confirmed live copies than wanted, the oldest first."""
+    async def pending_placements(self, after: int, limit: int) -> PendingPage:
+        """Returns a page of the placements with fewer confirmed live copies than wanted, the oldest first.
+
+        `after` is 0, or `next` of the page before; what changes between two pages may or may not be seen.
+        """
         ...
 
     async def purge(self, receipts_before: float, ended_before: float) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from central.quotas import Quotas
 from central.sqlite_schema import FILE_NAME, VERSION
 from central.sqlite_store import SqliteStore
 from central.store import Batch, Copy, Entry, FileQuery, PeerRecord, PlacementRecord, Receipt, SessionEnd
@@ -31,7 +32,7 @@ async def join(store, *peer_ids):
 async def publish(store, peer_id, *added, base=None, **changes):
     version = await store.catalogue_version(peer_id)
     receipt = Receipt(peer_id, os.urandom(16).hex(), b"", 1.0)
-    await store.publish(peer_id, Batch(version if base is None else base, added=added, **changes), receipt)
+    await store.publish(peer_id, Batch(version if base is None else base, added=added, **changes), receipt, Quotas())
 
 
 @pytest.fixture
@@ -132,16 +133,16 @@ async def test_files_that_nobody_uses_leave_no_rows(data, store):
     assert rows(data, "SELECT count(*) FROM libraries WHERE abandoned IS NOT NULL") == [(1,)]
     assert await kept() == ["both", "three", "two"]
     placed = PlacementRecord("1" * 32, ANA, X, "three", 10, 1, (Copy(BEA),))
-    await store.place(placed, Receipt(ANA, "place", b"", 1.0))
+    await store.place(placed, Receipt(ANA, "place", b"", 1.0), Quotas())
     await publish(store, ANA, removed=("three",))
     assert await kept() == ["both", "three", "two"]
     await publish(store, ANA, entry("three", Y))
     await publish(store, ANA, removed=("three",))
     assert await kept() == ["both", "two"]
     await publish(store, ANA, entry("four"))
-    await store.place(replace(placed, path="four"), Receipt(ANA, "place again", b"", 1.0))
+    await store.place(replace(placed, path="four"), Receipt(ANA, "place again", b"", 1.0), Quotas())
     await publish(store, ANA, removed=("four",))
-    await store.place(replace(placed, path="both"), Receipt(ANA, "place anew", b"", 1.0))
+    await store.place(replace(placed, path="both"), Receipt(ANA, "place anew", b"", 1.0), Quotas())
     assert await kept() == ["both", "two"]
     await store.end_sessions(["b" * 32], SessionEnd.EXPIRED, 10.0, None)
     await store.purge(1000.0, 1000.0)
@@ -152,6 +153,7 @@ async def test_files_that_nobody_uses_leave_no_rows(data, store):
 PUBLISHER = """
 import asyncio, sys
 from pathlib import Path
+from central.quotas import Quotas
 from central.sqlite_store import SqliteStore
 from central.store import Batch, Entry, PeerRecord, Receipt
 
@@ -162,7 +164,7 @@ async def main():
     await store.login(PeerRecord("a", b"k", "a", (), f"session {base}", 1, 1.0), receipt)
     while True:
         added = tuple(Entry(f"{base:06}/{n:03}", bytes(32), 1, 1.0) for n in range(50))
-        await store.publish("a", Batch(base, added=added), Receipt("a", f"{base:032x}", b"", 1.0))
+        await store.publish("a", Batch(base, added=added), Receipt("a", f"{base:032x}", b"", 1.0), Quotas())
         base += 1
         print(base, flush=True)
 

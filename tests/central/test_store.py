@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from central.quotas import Quotas
 from central.sqlite_store import SqliteStore
 from central.store import (
     Batch,
@@ -32,6 +34,8 @@ ENGINES = {"sqlite": SqliteStore.open}
 
 ANA, BEA, CAI = "a" * 52, "b" * 52, "c" * 52
 X, Y, Z = (bytes([number]) * 32 for number in (0x0A, 0xBB, 0xCC))
+
+QUOTAS = Quotas()
 
 
 @pytest.fixture(params=ENGINES)
@@ -78,15 +82,25 @@ async def leave(store, *peer_ids, now=200.0):
     await store.end_sessions([peer_id[0] * 32 for peer_id in peer_ids], SessionEnd.LOGOUT, now, None)
 
 
-async def publish(store, peer_id, *added, now=100.0, **changes):
+async def publish(store, peer_id, *added, now=100.0, quotas=QUOTAS, **changes):
     base = await store.catalogue_version(peer_id)
-    await store.publish(peer_id, Batch(base, added=added, **changes), fresh(peer_id, now))
+    await store.publish(peer_id, Batch(base, added=added, **changes), fresh(peer_id, now), quotas)
 
 
-async def place(store, *, author=ANA, content=X, path="f", wanted=2, copies=(), number=1):
-    record = PlacementRecord(f"{number:032x}", author, content, path, 10, wanted, tuple(map(Copy, copies)))
-    await store.place(record, fresh(author))
+async def place(store, *, author=ANA, content=X, path="f", wanted=2, copies=(), number=1, size=10, quotas=QUOTAS):
+    record = PlacementRecord(f"{number:032x}", author, content, path, size, wanted, tuple(map(Copy, copies)))
+    await store.place(record, fresh(author), quotas)
     return record.placement_id
+
+
+async def all_pending(store):
+    """Returns all pending placements, read page by page."""
+    found, after = [], 0
+    while after is not None:
+        page = await store.pending_placements(after, 2)
+        found += page.items
+        after = page.next
+    return found
 
 
 async def listed(store, text="", **query):
@@ -135,18 +149,18 @@ async def test_a_repeated_mutation_is_answered_as_the_first_and_changes_nothing(
     await join(store, ANA, BEA)
     mutations = [
         lambda receipt: store.login(peer(ANA, 9, "9" * 32), receipt),
-        lambda receipt: store.publish(ANA, Batch(0, added=(entry("f"),)), receipt),
-        lambda receipt: store.place(PlacementRecord("1" * 32, ANA, X, "f", 10, 3), receipt),
+        lambda receipt: store.publish(ANA, Batch(0, added=(entry("f"),)), receipt, QUOTAS),
+        lambda receipt: store.place(PlacementRecord("1" * 32, ANA, X, "f", 10, 3), receipt, QUOTAS),
         lambda receipt: store.end_sessions(["b" * 32], SessionEnd.LOGOUT, 200.0, receipt),
     ]
     for number, mutate in enumerate(mutations):
         receipt = Receipt(ANA, f"{number:032x}", b"first %d" % number, 100.0)
         first = await mutate(receipt)
         assert (first.answer, first.repeated) == (receipt.answer, False)
-        before = [await store.live_peers(), await store.list_files(FileQuery()), await store.pending_placements()]
+        before = [await store.live_peers(), await store.list_files(FileQuery()), await all_pending(store)]
         again = await mutate(replace(receipt, answer=b"second", time=150.0))
         assert (again.answer, again.repeated) == (receipt.answer, True)
-        after = [await store.live_peers(), await store.list_files(FileQuery()), await store.pending_placements()]
+        after = [await store.live_peers(), await store.list_files(FileQuery()), await all_pending(store)]
         assert after == before
         assert await store.answer(ANA, receipt.request_id) == receipt.answer
     assert await store.answer(BEA, "0" * 32) is None
@@ -155,7 +169,9 @@ async def test_a_repeated_mutation_is_answered_as_the_first_and_changes_nothing(
 async def test_request_ids_of_two_authors_are_two_requests(store):
     await join(store, ANA, BEA)
     for author in (ANA, BEA):
-        outcome = await store.publish(author, Batch(0, added=(entry("f"),)), Receipt(author, "5" * 32, b"", 100.0))
+        outcome = await store.publish(
+            author, Batch(0, added=(entry("f"),)), Receipt(author, "5" * 32, b"", 100.0), QUOTAS
+        )
         assert not outcome.repeated
 
 
@@ -177,7 +193,7 @@ async def test_a_batch_on_another_version_is_refused_and_leaves_nothing(store):
     await publish(store, ANA, entry("a"))
     receipt = fresh()
     with pytest.raises(VersionConflict) as conflict:
-        await store.publish(ANA, Batch(7, added=(entry("b"),)), receipt)
+        await store.publish(ANA, Batch(7, added=(entry("b"),)), receipt, QUOTAS)
     assert conflict.value.metadata == {"version": "1"}
     assert await listed(store) == ["a"]
     assert await store.answer(ANA, receipt.request_id) is None
@@ -186,7 +202,7 @@ async def test_a_batch_on_another_version_is_refused_and_leaves_nothing(store):
 async def test_base_version_zero_starts_over(store):
     await join(store, ANA)
     await publish(store, ANA, entry("a"), entry("b"), stored=(Z,))
-    await store.publish(ANA, Batch(0, added=(entry("b"), entry("c"))), fresh(now=150.0))
+    await store.publish(ANA, Batch(0, added=(entry("b"), entry("c"))), fresh(now=150.0), QUOTAS)
     assert [(file.path, file.publish_time) for file in (await store.list_files(FileQuery())).items] == [
         ("c", 150.0),
         ("b", 100.0),
@@ -198,7 +214,7 @@ async def test_base_version_zero_starts_over(store):
 
 async def test_whoever_never_logged_in_cannot_publish(store):
     with pytest.raises(SessionUnknown):
-        await store.publish(ANA, Batch(0), fresh())
+        await store.publish(ANA, Batch(0), fresh(), QUOTAS)
 
 
 async def test_a_peer_that_returns_need_not_publish_again(store):
@@ -218,11 +234,11 @@ async def test_everything_is_there_after_reopening(engine, tmp_path):
     await publish(store, ANA, entry("a"))
     await place(store, path="a", copies=[BEA])
     receipt = fresh()
-    await store.publish(BEA, Batch(0, stored=(X,)), receipt)
-    before = [await store.live_peers(), await store.list_files(FileQuery()), await store.pending_placements()]
+    await store.publish(BEA, Batch(0, stored=(X,)), receipt, QUOTAS)
+    before = [await store.live_peers(), await store.list_files(FileQuery()), await all_pending(store)]
     await store.close()
     store = await engine(tmp_path / "data")
-    after = [await store.live_peers(), await store.list_files(FileQuery()), await store.pending_placements()]
+    after = [await store.live_peers(), await store.list_files(FileQuery()), await all_pending(store)]
     assert after == before
     assert await store.answer(ANA, receipt.request_id) == receipt.answer
     await store.close()
@@ -329,9 +345,9 @@ async def test_a_placement_is_pending_until_enough_live_peers_store_it(store):
     kept = await store.placement(number)
     assert kept.copies == (Copy(BEA, confirmed=True), Copy(CAI, confirmed=True))
     assert await store.placement_of(ANA, X) == kept
-    assert await store.pending_placements() == []
+    assert await all_pending(store) == []
     await leave(store, CAI)
-    assert await store.pending_placements() == [replace(kept, copies=(Copy(BEA, confirmed=True),))]
+    assert await all_pending(store) == [replace(kept, copies=(Copy(BEA, confirmed=True),))]
 
 
 async def test_the_authors_own_copy_does_not_count(store):
@@ -339,7 +355,7 @@ async def test_the_authors_own_copy_does_not_count(store):
     await publish(store, ANA, entry("f"), stored=(X,))
     number = await place(store, wanted=1)
     assert (await store.placement(number)).copies == ()
-    assert len(await store.pending_placements()) == 1
+    assert len(await all_pending(store)) == 1
 
 
 async def test_asking_again_changes_the_wanted_number_and_keeps_confirmations(store):
@@ -348,7 +364,7 @@ async def test_asking_again_changes_the_wanted_number_and_keeps_confirmations(st
     number = await place(store, wanted=1, copies=[BEA])
     await publish(store, BEA, stored=(X,))
     await place(store, wanted=2, copies=[BEA, CAI])
-    (pending,) = await store.pending_placements()
+    (pending,) = await all_pending(store)
     assert (pending.placement_id, pending.wanted) == (number, 2)
     assert pending.copies == (Copy(BEA, confirmed=True), Copy(CAI))
 
@@ -405,7 +421,7 @@ async def test_a_dropped_copy_leaves_the_placement(store):
     await publish(store, BEA, stored=(X,))
     await publish(store, BEA, dropped=(X,))
     assert (await store.placement(number)).copies == ()
-    assert len(await store.pending_placements()) == 1
+    assert len(await all_pending(store)) == 1
 
 
 async def test_a_storing_peer_that_starts_over_stays_chosen(store):
@@ -413,7 +429,7 @@ async def test_a_storing_peer_that_starts_over_stays_chosen(store):
     await publish(store, ANA, entry("f"))
     number = await place(store, copies=[BEA])
     await publish(store, BEA, stored=(X,))
-    await store.publish(BEA, Batch(0), fresh(BEA))
+    await store.publish(BEA, Batch(0), fresh(BEA), QUOTAS)
     assert (await store.placement(number)).copies == (Copy(BEA),)
 
 
@@ -422,7 +438,7 @@ async def test_pending_placements_come_the_oldest_first(store):
     await publish(store, ANA, entry("f"), entry("g", Y))
     await place(store, content=Y, path="g", number=9)
     await place(store, number=1)
-    assert [int(one.placement_id, 16) for one in await store.pending_placements()] == [9, 1]
+    assert [int(one.placement_id, 16) for one in await all_pending(store)] == [9, 1]
     assert await store.placement("f" * 32) is None
     assert await store.placement_of(BEA, X) is None
 
@@ -700,7 +716,7 @@ class Model(RuleBasedStateMachine):
             if declined and one in chosen:
                 chosen.discard(one)
                 refused.add(one)
-        self.mutate(self.store.publish, one, batch)
+        self.mutate(partial(self.store.publish, quotas=QUOTAS), one, batch)
 
     @precondition(lambda self: any(self.files.values()))
     @rule(data=st.data(), wanted=st.integers(1, 2), chosen=st.sets(PEERS, max_size=2))
@@ -711,7 +727,7 @@ class Model(RuleBasedStateMachine):
         self.placed[author, content] = (path, wanted, before[2] | chosen, before[3] - chosen)
         copies = tuple(Copy(one) for one in sorted(chosen))
         record = PlacementRecord(placement_id(author, content), author, content, path, 10, wanted, copies)
-        self.mutate(self.store.place, record)
+        self.mutate(partial(self.store.place, quotas=QUOTAS), record)
 
     @precondition(lambda self: self.done)
     @rule(data=st.data())
@@ -757,7 +773,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def the_placements_are_the_models(self):
-        pending = {one.placement_id for one in self.run(self.store.pending_placements())}
+        pending = {one.placement_id for one in self.run(all_pending(self.store))}
         for (author, content), (path, wanted, chosen, refused) in self.placed.items():
             confirmed = {one for one in self.live if content in self.stored[one]} - {author}
             copies = sorted(confirmed | (chosen & self.live.keys()) - {author})
@@ -786,6 +802,9 @@ async def test_mutations_at_once_are_each_applied_once(store):
     await join(store, ANA, BEA)
     once = [(one, Receipt(one, f"f{number:031x}", b"", 100.0)) for one in (ANA, BEA) for number in range(8)]
     outcomes = await asyncio.gather(
-        *[store.publish(one, Batch(0, added=(entry(receipt.request_id),)), receipt) for one, receipt in once * 3]
+        *[
+            store.publish(one, Batch(0, added=(entry(receipt.request_id),)), receipt, QUOTAS)
+            for one, receipt in once * 3
+        ]
     )
     assert sum(not outcome.repeated for outcome in outcomes) == len(once)
