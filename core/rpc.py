@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_V1ALPHA
 
 from core.access import PLAINTEXT, WayIn
+from core.answers import strict
 from core.errors import NotPossible
 from core.status import StatusInterceptor
 from core.tls import Material, channel_credentials, expecting
@@ -66,12 +67,31 @@ def open_channel(
     """Returns a channel to `host:port` or `unix:path`; it connects by itself and again after a loss.
 
     With `material` it speaks TLS, and only the holder of a certificate of that `name` passes the handshake; without, it
-    speaks in plaintext.
+    speaks in plaintext. A call that is answered with bytes which are no message fails with DATA_LOSS.
     """
     options = [*_CLIENT, *_limits(max_message)]
     if material is None:
-        return grpc.aio.insecure_channel(address, options=options)
-    return grpc.aio.secure_channel(address, channel_credentials(material), options=[*options, *expecting(name)])
+        return strict(grpc.aio.insecure_channel(address, options=options))
+    credentials = channel_credentials(material)
+    return strict(grpc.aio.secure_channel(address, credentials, options=[*options, *expecting(name)]))
+
+
+class _Health(HealthServicer):  # type: ignore[misc] # the package has no types
+    """Health checking with List, which the package's asynchronous servicer lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listed: dict[str, health_pb2.HealthCheckResponse] = {}
+
+    async def set(self, service: str, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        self._listed[service] = health_pb2.HealthCheckResponse(status=status)
+        await super().set(service, status)
+
+    async def List(  # noqa: N802 - the RPC's name
+        self, request: health_pb2.HealthListRequest, context: Any
+    ) -> health_pb2.HealthListResponse:
+        del request, context
+        return health_pb2.HealthListResponse(statuses=self._listed)
 
 
 class Server:
@@ -104,7 +124,7 @@ class Server:
         self.port = 0
         self._credentials = credentials
         self._inspectable = inspectable
-        self._health = HealthServicer()
+        self._health = _Health()
         self._services: list[str] = []
 
     def listen(self, address: str) -> int:
