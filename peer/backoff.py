@@ -8,12 +8,20 @@ FIRST_BACKOFF = 0.5
 LAST_BACKOFF = 5.0
 # A refusal that trying again will hardly mend is tried again this slowly.
 REFUSED_BACKOFF = 30.0
+# A peer that is no member any more asks ever more slowly, down to this.
+LAST_REFUSED_BACKOFF = 300.0
+# So often another than central may answer before it is tried as slowly: addresses change hands while machines restart.
+PATIENT_FAILURES = 5
 
 
 def login_pause(error: errors.RelevoError, failures: int) -> float:
     """Returns how long to wait before the next login after `failures` in a row, in seconds."""
     if isinstance(error, errors.Busy):
         return error.retry_after + jittered(failures)
+    if isinstance(error, errors.Revoked | errors.NotEnrolled):
+        return min(LAST_REFUSED_BACKOFF, REFUSED_BACKOFF * 2 ** min(max(failures - 1, 0), 10))
+    if isinstance(error, errors.WrongIdentity) and failures > PATIENT_FAILURES:
+        return REFUSED_BACKOFF
     if isinstance(error, errors.Unreachable | errors.Defect | errors.Cancelled | errors.SessionUnknown):
         return jittered(failures)
     return REFUSED_BACKOFF

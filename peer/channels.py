@@ -1,11 +1,16 @@
-"""Channels to central and to other peers: one for each address, the least recently used of very many closed."""
+"""Channels to central and to other peers: one for each of them, the least recently used of very many closed.
+
+Under TLS the certificate of whoever answers has to be that of the one who is meant, or the handshake fails.
+"""
 
 import asyncio
 from typing import TYPE_CHECKING
 
 import grpc
 
+from core.certificates import peer_name
 from core.rpc import CENTRAL_MESSAGE, PEER_MESSAGE, open_channel
+from peer.credentials import Credentials
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub
 
@@ -21,27 +26,36 @@ _DRAIN = 180.0
 
 
 class Channels:
-    """Opens a channel at the first use of an address and gives the same one afterwards."""
+    """Opens a channel at the first use of an address and gives the same one afterwards, until `renew`."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        """`credentials` say what to show and whom to accept; without them everything is in plaintext."""
+        self._credentials = credentials
         self._centrals: dict[str, grpc.aio.Channel] = {}
-        self._peers: dict[str, grpc.aio.Channel] = {}
+        self._peers: dict[tuple[str, str], grpc.aio.Channel] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def central(self, address: str) -> "CentralDirectoryAsyncStub":
-        """Returns the stub for the central at `host:port`."""
+        """Returns the stub for the central at `host:port`; use it at once, and ask again for the next call."""
         if address not in self._centrals:
-            self._centrals[address] = open_channel(address, CENTRAL_MESSAGE)
+            name = self._credentials.membership.central_name if self._credentials else ""
+            self._centrals[address] = self._opened(address, CENTRAL_MESSAGE, name)
         return CentralDirectoryStub(self._centrals[address])
 
     def peer(self, address: str, peer_id: str) -> "PeerRelayAsyncStub":
-        """Returns the stub for the peer at `host:port`; use it at once, and ask again for the next call."""
-        del peer_id  # in plaintext nobody can prove who they are
-        channel = self._peers.pop(address, None) or open_channel(address, PEER_MESSAGE)
-        self._peers[address] = channel  # the most recently used comes last
+        """Returns the stub for a peer at `host:port`; use it at once, and ask again for the next call."""
+        key = (address, peer_id)
+        channel = self._peers.pop(key, None) or self._opened(address, PEER_MESSAGE, peer_name(peer_id))
+        self._peers[key] = channel  # the most recently used comes last
         if len(self._peers) > MOST_PEERS:
             self._retire(self._peers.pop(next(iter(self._peers))))
         return PeerRelayStub(channel)
+
+    def renew(self) -> None:
+        """Has later calls use new channels, which show and accept what counts now; calls in flight finish."""
+        for channel in (*self._centrals.values(), *self._peers.values()):
+            self._retire(channel)
+        self._centrals, self._peers = {}, {}
 
     async def close(self) -> None:
         """Closes every channel; calls in flight are cancelled."""
@@ -51,6 +65,10 @@ class Channels:
             task.cancel()
         await asyncio.gather(*(channel.close() for channel in channels))
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _opened(self, address: str, max_message: int, name: str) -> grpc.aio.Channel:
+        material = self._credentials.material() if self._credentials else None
+        return open_channel(address, max_message, material, name)
 
     def _retire(self, channel: grpc.aio.Channel) -> None:
         task = asyncio.create_task(channel.close(_DRAIN))

@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import grpc
 
@@ -14,13 +13,14 @@ from core.identity import Identity
 from core.signing import new_request_id, sign_request
 from core.status import from_rpc_error
 from core.times import from_duration
+from core.trust import Trust
 from peer.backoff import jittered, login_pause
+from peer.central_errors import central_error
+from peer.central_time import CentralTime
 from peer.channels import Channels
+from peer.heartbeat import Heartbeat
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import LeaseTerms, Neighbours
-
-if TYPE_CHECKING:
-    from relevo.v1.central_directory_pb2_grpc import CentralDirectoryAsyncStub
 
 log = logging.getLogger("relevo.session")
 
@@ -35,6 +35,8 @@ _STREAM_BROKE = (errors.Unreachable, errors.Defect, errors.Cancelled, errors.Bus
 REOPEN_TRIES = 20
 # Whatever central says, beats are not sent faster than this, in seconds.
 SHORTEST_BEAT = 0.01
+# How long a stream on a newer connection may take to be answered before the older one is relied on again, in seconds.
+MOVE_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,13 @@ class Introduction:
         addresses: found for a central at each login, since routes change; called in a thread, since it may look up
             names.
         free_bytes: what it offers for copies at this moment.
+        trust_version: of the trust that it goes by at this moment; 0 for none.
     """
 
     name: str
     addresses: Callable[[str], tuple[str, ...]]
     free_bytes: Callable[[], int]
+    trust_version: Callable[[], int] = lambda: 0
 
 
 @dataclass(slots=True)
@@ -61,6 +65,31 @@ class Listeners:
     directives: Callable[[list[pb2.Directive]], None] = lambda _: None
     catalogue_version: Callable[[int], None] = lambda _: None
     logged_in: Callable[[str, int], None] = lambda _central, _catalogue_version: None
+    trust: Callable[[Trust], None] = lambda _: None
+
+
+class Guard(Protocol):
+    """Keeps the peer's certificate good, and knows what central's silence means."""
+
+    async def ready(self) -> None:
+        """Makes ready for a login. Raises the RelevoError for which there is no use in trying."""
+        ...
+
+    async def explain(self, error: errors.RelevoError, failures: int) -> errors.RelevoError | None:
+        """Returns what the error of `failures` calls in a row really means; None: try again at once."""
+        ...
+
+
+class Unguarded:
+    """In plaintext there is nothing to keep, and errors are what they seem."""
+
+    async def ready(self) -> None:
+        """Does nothing."""
+
+    async def explain(self, error: errors.RelevoError, failures: int) -> errors.RelevoError | None:
+        """Returns the error."""
+        del failures
+        return error
 
 
 @dataclass(slots=True)
@@ -80,6 +109,8 @@ class Session:
         login: the session, or None while there is none.
         problem: why there is none, or why beats are not answered; empty when all is well.
         since: when `live` last changed, in seconds since 1970.
+        time: central's time as far as this peer knows it.
+        guard: keeps the peer's certificate good.
     """
 
     def __init__(
@@ -100,13 +131,14 @@ class Session:
         self._channels = channels
         self._centrals = centrals
         self._introduction = introduction
+        self.time = CentralTime(clock, wall)
+        self.guard: Guard = Unguarded()
         self._wall = wall
-        self._clock = clock
-        # Between this machine's monotonic clock and central's time: a step of the wall clock changes nothing meanwhile.
-        self._ahead = wall() - clock()
         self._live = asyncio.Event()
+        self._moving = asyncio.Event()
         self._turn = 0
-        self._failures = 0  # since central last answered a beat
+        self._failures = 0  # logins, since central last answered a beat
+        self._broken = 0  # streams, since central last answered a beat
 
     @property
     def live(self) -> bool:
@@ -124,9 +156,15 @@ class Session:
         return self._centrals[self._turn % len(self._centrals)]
 
     @property
+    def centrals(self) -> tuple[str, ...]:
+        """All centrals, the one in use first."""
+        at = self._turn % len(self._centrals)
+        return self._centrals[at:] + self._centrals[:at]
+
+    @property
     def now(self) -> float:
         """Central's time as far as this peer knows it, in seconds since 1970: what requests are signed with."""
-        return self._clock() + self._ahead
+        return self.time.now
 
     async def wait_live(self) -> Login:
         """Returns the session as soon as central answers its beats."""
@@ -138,6 +176,10 @@ class Session:
     def lost(self) -> None:
         """Says that central does not know the session any more: the next beat finds out the same and logs in anew."""
         self._set_live(live=False, problem="central has forgotten this peer; logging in anew")
+
+    def move(self) -> None:
+        """Has the heartbeat go on by a new connection, since that of before is going to end; nothing is lost by it."""
+        self._moving.set()
 
     async def run(self) -> None:
         """Logs in and beats for ever.
@@ -161,8 +203,12 @@ class Session:
                     continue
                 if isinstance(error, errors.Unreachable):
                     self._turn += 1
-                pause = login_pause(error, self._failures)
-                log.warning("not logged in: %s; next try in %.1f s", error, pause)
+                cause = await self.guard.explain(error, self._failures)
+                if cause is None:
+                    continue
+                self.problem = str(cause)
+                pause = login_pause(cause, self._failures)
+                log.warning("not logged in: %s; next try in %.1f s", cause, pause)
                 await asyncio.sleep(pause)
 
     async def log_out(self) -> bool:
@@ -181,24 +227,20 @@ class Session:
 
     async def _log_in(self) -> Login:
         central = self.central
-        stub = self._channels.central(central)
         addresses = await asyncio.to_thread(self._introduction.addresses, central)
-        self._ahead = self._wall() - self._clock()
+        self.time.trust_own_clock()
+        await self.guard.ready()
         try:
-            response = await self._send_login(stub, central, addresses)
+            response = await self._send_login(central, addresses)
         except errors.ClockSkew as error:
-            # This machine's clock is off: sign by central's time from now on.
-            told = _told_time(error, self._wall())
-            log.warning("this machine's clock is %.0f s behind central's; signing by central's", told - self._wall())
-            self._ahead = told - self._clock()
-            response = await self._send_login(stub, central, addresses)
+            behind = self.time.correct(error)
+            log.warning("this machine's clock is %.0f s behind central's; signing by central's", behind)
+            response = await self._send_login(central, addresses)
         self.listeners.logged_in(central, response.catalogue_version)
         self.listeners.neighbours(response.neighbours)
         return Login(response.session_id, response.terms, central, addresses)
 
-    async def _send_login(
-        self, stub: "CentralDirectoryAsyncStub", central: str, addresses: tuple[str, ...]
-    ) -> pb2.LoginResponse:
+    async def _send_login(self, central: str, addresses: tuple[str, ...]) -> pb2.LoginResponse:
         details = pb2.LoginDetails(
             name=self._introduction.name,
             addresses=addresses,
@@ -207,72 +249,107 @@ class Session:
             free_bytes=self._introduction.free_bytes(),
         )
         signed = sign_request(self._identity, LOGIN_METHOD, details.SerializeToString(), self.now)
+        request = pb2.LoginRequest(signed=signed, public_key=self._identity.public_key)
         try:
-            return await stub.Login(
-                pb2.LoginRequest(signed=signed, public_key=self._identity.public_key), timeout=TIMEOUT
-            )
+            return await self._channels.central(central).Login(request, timeout=TIMEOUT)
         except grpc.RpcError as error:
-            found = from_rpc_error(error)
-            if isinstance(found, errors.Unreachable):
-                found = errors.Unreachable(f"central at {central} does not answer")
-            raise found from error
+            raise central_error(error, central) from error
 
     async def _beat(self, login: Login) -> None:
         """Keeps heartbeat streams open until the session is lost; opens a broken one again while the grace runs."""
-        tries = 0
+        self._broken = 0
         while True:
+            problem: errors.RelevoError = errors.Unreachable("central ended the heartbeat")
             try:
-                async for _ in self._stream(login):
-                    tries = 0
-                problem = "central ended the heartbeat"
+                await self._stream(login)
             except _STREAM_BROKE as error:
-                problem = str(error)
-            self._set_live(live=False, problem=problem)
+                problem = error
+            self._set_live(live=False, problem=str(problem))
+            tries, self._broken = self._broken, self._broken + 1
             if tries >= REOPEN_TRIES and len(self._centrals) > 1:
                 raise errors.Unreachable(f"central at {login.central} does not answer")
+            cause = await self.guard.explain(problem, self._broken)
+            if cause is None:
+                continue
+            if not isinstance(cause, _STREAM_BROKE):
+                raise cause
+            self.problem = str(cause)
             soon = REOPEN[min(tries, len(REOPEN) - 1)]
             await asyncio.sleep(soon if tries < REOPEN_TRIES else jittered(tries - REOPEN_TRIES))
-            tries += 1
 
-    async def _stream(self, login: Login) -> AsyncIterator[pb2.HeartbeatResponse]:
-        """Yields central's answers on one stream, having told the listeners."""
-        call = self._channels.central(login.central).Heartbeat()
-        beats = asyncio.create_task(self._send_beats(call, login))
+    async def _stream(self, login: Login) -> None:
+        """Keeps a stream open, and another in its place when it has to move, until central ends it in order.
+
+        Raises:
+            RelevoError: why it ended.
+        """
+        self._moving.clear()
+        current = self._open(login)
         try:
-            # One read is outstanding at any time: a read that is given up cancels the whole stream.
-            async for response in call:
-                login.terms = response.terms
-                self._set_live(live=True)
-                self.listeners.neighbours(response.neighbours)
-                self.listeners.catalogue_version(response.catalogue_version)
-                if response.directives:
-                    self.listeners.directives(list(response.directives))
-                yield response
-        except (grpc.RpcError, asyncio.InvalidStateError) as error:
-            raise from_rpc_error(error) from error
+            while not await self._ended_before(current, self._moving, None):
+                self._moving.clear()
+                successor = self._open(login)
+                try:
+                    # Central ends the older stream of a session in order at the first beat of the newer one.
+                    if await self._ended_before(successor, successor.answered, MOVE_PATIENCE):
+                        successor.ended.result()
+                    current, successor = successor, current
+                except _STREAM_BROKE as error:
+                    log.info("the heartbeat does not move yet: %s", error)
+                    await asyncio.wait({current.ended}, timeout=REOPEN[-1])
+                    self._moving.set()
+                finally:
+                    await successor.stop()
+            current.ended.result()
         finally:
-            beats.cancel()
-            call.cancel()
-            await asyncio.gather(beats, return_exceptions=True)
+            await current.stop()
 
-    async def _send_beats(
-        self, call: "grpc.aio.StreamStreamCall[pb2.HeartbeatRequest, pb2.HeartbeatResponse]", login: Login
-    ) -> None:
-        sequence = 0
+    async def _ended_before(self, stream: Heartbeat, event: asyncio.Event, timeout: float | None) -> bool:
+        """Waits until the stream ends or the event comes; returns whether the stream ended, or nothing came in time.
+
+        Raises:
+            Unreachable: neither came within `timeout` seconds.
+        """
+        waiting = asyncio.create_task(event.wait())
         try:
-            while True:
-                sequence += 1
-                await call.write(
-                    pb2.HeartbeatRequest(
-                        peer_id=self.peer_id,
-                        session_id=login.session_id,
-                        sequence=sequence,
-                        free_bytes=self._introduction.free_bytes(),
-                    )
-                )
-                await asyncio.sleep(max(SHORTEST_BEAT, from_duration(login.terms.beat_interval)))
-        except (grpc.RpcError, asyncio.InvalidStateError):
-            return  # the reader sees the same end, with its reason
+            done, _ = await asyncio.wait({stream.ended, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if not done:
+            raise errors.Unreachable("central does not answer on the new connection")
+        return stream.ended in done
+
+    def _open(self, login: Login) -> Heartbeat:
+        def beat(sequence: int) -> pb2.HeartbeatRequest:
+            return pb2.HeartbeatRequest(
+                peer_id=self.peer_id,
+                session_id=login.session_id,
+                sequence=sequence,
+                free_bytes=self._introduction.free_bytes(),
+                trust_version=self._introduction.trust_version(),
+            )
+
+        def interval() -> float:
+            return max(SHORTEST_BEAT, from_duration(login.terms.beat_interval))
+
+        def hear(response: pb2.HeartbeatResponse) -> None:
+            login.terms = response.terms
+            self._broken = 0
+            self._set_live(live=True)
+            self._tell(response)
+
+        return Heartbeat(self._channels.central(login.central), beat, interval, hear)
+
+    def _tell(self, response: pb2.HeartbeatResponse) -> None:
+        if response.HasField("trust"):
+            try:
+                self.listeners.trust(Trust.from_message(response.trust))
+            except errors.InvalidInput as error:
+                log.warning("what central says of whom to trust is not understood: %s", error)
+        self.listeners.neighbours(response.neighbours)
+        self.listeners.catalogue_version(response.catalogue_version)
+        if response.directives:
+            self.listeners.directives(list(response.directives))
 
     def _set_live(self, *, live: bool, problem: str = "") -> None:
         if live != self.live:
@@ -287,12 +364,3 @@ class Session:
             self._live.set()
         else:
             self._live.clear()
-
-
-def _told_time(error: errors.ClockSkew, now: float) -> float:
-    """Returns central's time in seconds since 1970, or `now` when what it told is no time."""
-    try:
-        told = float(error.metadata.get("central_time", ""))
-    except ValueError:
-        return now
-    return told if math.isfinite(told) else now

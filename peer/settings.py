@@ -10,10 +10,11 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from core.addresses import is_loopback, split_address
 from core.errors import InvalidInput, Refused
 from core.names import MAX_PEER_NAME, check_peer_name, printable
 
@@ -32,13 +33,16 @@ class ServeSettings:
     Attributes:
         home: the daemon's own directory, absolute.
         shared: the directory that it shares, absolute.
-        centrals: `host:port` of each central, the first to try first; at least one.
-        friends: `host:port` of peers to ask when neither a neighbour nor central answers.
+        centrals: `host:port` of each central, the first to try first; none only with `join`, which names some.
+        friends: `PEER_ID@HOST:PORT` of peers to ask when neither a neighbour nor central answers; in plaintext also
+            `HOST:PORT`.
         name: what the peer calls itself, 1 to 64 characters.
         listen: `host:port` to bind; port 0 lets the system choose.
         advertise: host under which others reach the peer; empty: found from the route to central.
         store_quota: most bytes to store for others.
-        insecure: whether plaintext connections are allowed.
+        join: the token with which to become a member; empty when the home is one's already.
+        insecure: serve and call in plaintext, without certificates.
+        insecure_anywhere: whether plaintext may be served to other machines too.
     """
 
     home: Path
@@ -49,7 +53,30 @@ class ServeSettings:
     listen: str = "[::]:0"
     advertise: str = ""
     store_quota: int = 10 << 30
+    join: str = field(default="", repr=False)
     insecure: bool = False
+    insecure_anywhere: bool = False
+
+    def check(self) -> None:
+        """Checks what one setting asks of another.
+
+        Raises:
+            InvalidInput: plaintext is to be served to other machines, or a friend is to be called without knowing who
+                it is.
+        """
+        if not self.insecure:
+            for friend in self.friends:
+                if "@" not in friend:
+                    raise InvalidInput(
+                        "friend",
+                        f"say who is expected at {friend}: PEER_ID@{friend} (`relevo status` there shows its peer id)",
+                    )
+        elif not (self.insecure_anywhere or is_loopback(split_address(self.listen, "listen")[0])):
+            raise InvalidInput(
+                "listen",
+                f"in plaintext anybody who reaches {self.listen} could read and write: leave --insecure out, "
+                "listen on 127.0.0.1:0, or add --insecure-anywhere",
+            )
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,21 @@ def address(text: str) -> str:
     return text
 
 
+def friend(text: str) -> str:
+    """Returns `PEER_ID@HOST:PORT`, or `HOST:PORT`, of a peer to call, as it was written.
+
+    Raises:
+        click.BadParameter: it is neither, or the id is none.
+    """
+    from core.identity import PEER_ID  # noqa: PLC0415 - slow to import, and `--help` does without
+
+    peer_id, at, where = text.rpartition("@")
+    address(where)
+    if at and not PEER_ID.fullmatch(peer_id):
+        raise click.BadParameter(f"{peer_id!r} is not a peer id: `relevo status` there shows its 52 characters")
+    return text
+
+
 def listen_address(text: str) -> str:
     """Returns `HOST:PORT` to listen on; with port 0 the system chooses one.
 

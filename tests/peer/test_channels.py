@@ -20,16 +20,16 @@ async def channels(monkeypatch):
 
 async def test_an_address_keeps_its_channel(channels):
     channels.peer("127.0.0.1:1", "a")
-    first = channels._peers["127.0.0.1:1"]
+    first = channels._peers["127.0.0.1:1", "a"]
     channels.peer("127.0.0.1:2", "a")
     channels.peer("127.0.0.1:1", "a")
-    assert channels._peers["127.0.0.1:1"] is first
+    assert channels._peers["127.0.0.1:1", "a"] is first
 
 
 async def test_the_least_recently_used_of_too_many_is_closed(channels):
     for port in (1, 2, 1, 3):
         channels.peer(f"127.0.0.1:{port}", "a")
-    assert list(channels._peers) == ["127.0.0.1:1", "127.0.0.1:3"]
+    assert list(channels._peers) == [("127.0.0.1:1", "a"), ("127.0.0.1:3", "a")]
     await asyncio.gather(*channels._closing)
     with pytest.raises(grpc.RpcError):
         await channels.peer("127.0.0.1:1", "a").GetManifest(GetManifestRequest(), timeout=5)
