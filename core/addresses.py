@@ -1,4 +1,7 @@
-"""Addresses as `host:port`: parsing and writing, IPv6 in brackets."""
+"""Addresses as `host:port`: parsing and writing, IPv6 in brackets, and which of them no peer may name to others."""
+
+import ipaddress
+import socket
 
 from core.errors import InvalidInput
 
@@ -6,6 +9,10 @@ _MAX_PORT = 65535
 _MAX_HOST = 253
 # gRPC takes `unix:1` for a socket file and `dns:80` for a host called 80: such a host could never be dialled.
 _SCHEMES = frozenset({"unix", "unix-abstract", "dns", "ipv4", "ipv6", "vsock", "xds", "google-c2p"})
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+_BROADCAST = ipaddress.ip_address("255.255.255.255")
+
+Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def split_address(text: str, field: str = "address") -> tuple[str, int]:
@@ -31,3 +38,53 @@ def split_address(text: str, field: str = "address") -> tuple[str, int]:
 def join_address(host: str, port: int) -> str:
     """Returns `host:port`, an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def numeric(host: str) -> Ip | None:
+    """Returns the address that `host` spells in numbers, without its zone, or None when it is a name.
+
+    Resolvers take more spellings than people write: `127.1`, `0x7f000001`, `2130706433`, digits of full width, a dot at
+    the end. An IPv4 address inside an IPv6 one (`::ffff:127.0.0.1`) is the IPv4 address, since it leads there.
+    """
+    try:
+        plain = host.encode("idna").decode().rstrip(".")  # what resolvers make of it
+    except UnicodeError:
+        return None
+    try:
+        found = ipaddress.ip_address(plain.partition("%")[0])
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(plain))
+        except OSError:
+            return None
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        return found.ipv4_mapped
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """Tells whether `host` is the machine that dials it, as far as that can be told without looking up a name."""
+    found = numeric(host)
+    if found is None:
+        name = host.lower().rstrip(".")
+        return name == "localhost" or name.endswith(".localhost")
+    return found.is_loopback
+
+
+def leads_astray(host: str) -> bool:
+    """Tells whether `host` leads each machine to itself or to its own link, and so never to the peer that names it.
+
+    Such are loopback, unspecified, multicast, broadcast and link-local addresses, and `localhost`. A peer that named
+    one to others could make them knock at their own programs, or at a cloud's metadata service. Other names have to be
+    looked up first, and what is found is to be asked again.
+    """
+    if is_loopback(host):
+        return True
+    found = numeric(host)
+    return found is not None and (
+        found.is_unspecified
+        or found.is_multicast
+        or found.is_link_local
+        or found == _BROADCAST
+        or (found.version == 4 and found in _THIS_NETWORK)
+    )

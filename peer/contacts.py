@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from core.addresses import join_address, split_address
+from core.errors import InvalidInput
+from core.identity import PEER_ID
 from relevo.v1.content_pb2 import Holder as HolderMessage
 from relevo.v1.content_pb2 import PeerInfo
 
@@ -19,6 +22,18 @@ class Contact:
         """Returns the contact that a message describes."""
         return cls(info.peer_id, info.name, tuple(info.addresses))
 
+    @classmethod
+    def from_friend(cls, text: str) -> "Contact":
+        """Returns the contact in `PEER_ID@HOST:PORT`, or in `HOST:PORT`, which has no id: in plaintext nobody needs it.
+
+        Raises:
+            InvalidInput: it is of neither form.
+        """
+        peer_id, _, address = text.rpartition("@")
+        if "@" in text and not PEER_ID.fullmatch(peer_id):
+            raise InvalidInput("friend", f"{text!r} is not PEER_ID@HOST:PORT; `relevo status` there shows its id")
+        return cls(peer_id, "", (join_address(*split_address(address, "friend")),))
+
     def to_info(self) -> PeerInfo:
         """Returns the message that describes this contact."""
         return PeerInfo(peer_id=self.peer_id, name=self.name, addresses=self.addresses)
@@ -26,12 +41,13 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A peer that holds a content, wholly when `complete`."""
+    """A peer that holds a content, wholly when `complete`; `doubted` when several peers say that it does not."""
 
     contact: Contact
     complete: bool = True
+    doubted: bool = False
 
     @classmethod
     def from_message(cls, message: HolderMessage) -> "Holder":
         """Returns the holder that a message describes."""
-        return cls(Contact.from_info(message.peer), message.complete)
+        return cls(Contact.from_info(message.peer), message.complete, message.doubted)

@@ -25,9 +25,11 @@ from peer.channels import Channels
 from peer.contacts import Contact
 from peer.control_servicer import ControlServicer, Parts
 from peer.downloads import Downloads
+from peer.holders import Holders
 from peer.library import Library
 from peer.publishing import Publisher
 from peer.relay_servicer import RelayServicer
+from peer.reporting import Reporter
 from peer.routes import Routes
 from peer.serving import Serving
 from peer.session import Introduction, Session
@@ -77,8 +79,15 @@ class Peer:
         self.serving = Serving(self.library)
         self.transfers = Transfers(wall)
         self.publisher = Publisher(self.library, self.session, self.channels)
+        holders = Holders(self.routes)
+        self.reporter = Reporter(self.routes, holders, self.session, clock)
         self.downloader = Downloader(
-            self.routes.holders, self.channels, self.library.find_local, self.identity.peer_id, clock
+            holders.find,
+            self.routes.dialler,
+            self.library.find_local,
+            self.identity.peer_id,
+            clock,
+            accuse=self.reporter.accuse,
         )
         self.storing = Storing(
             library=self.library,
@@ -124,7 +133,7 @@ class Peer:
         await self.library.start()
         await self.server.start(RELAY)
         await self.control.start(CONTROL)
-        self._run(self.session.run(), self.publisher.run())
+        self._run(self.session.run(), self.publisher.run(), self.reporter.run())
 
     async def stop(self) -> None:
         """Logs out when that has not been done, and takes everything down; nothing is lost on disk."""

@@ -1,16 +1,28 @@
 """Who can be asked for a content: central's answers, kept as lines to the holders."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from peer.channels import Channels
 from peer.contacts import Holder
+from peer.dialling import Dialler
 from peer.lines import Line
 
-FindHolders = Callable[[bytes], Awaitable[list[Holder]]]
+# Called with a holder's peer id, the content, and whether it lied (else it lacks what it is named for).
+Accuse = Callable[[str, bytes, bool], None]
+
+
+class FindHolders(Protocol):
+    """Asks central who holds a content."""
+
+    async def __call__(self, content_id: bytes, *, directly: bool = False) -> list[Holder]:
+        """Returns the holders; asks central itself when `directly`. Raises RelevoError."""
+        ...
 
 
 class Finder:
     """The holders of one content, for one download.
+
+    Those that have failed in this download, or are doubted by several peers, are asked only when nobody else can be.
 
     Attributes:
         content_id: 32 bytes.
@@ -18,41 +30,60 @@ class Finder:
         named: whether central named anybody when it last answered.
     """
 
-    def __init__(
-        self, content_id: bytes, find_holders: FindHolders, channels: Channels, self_id: str, patience: float
+    def __init__(  # noqa: PLR0917 - as a downloader
+        self,
+        content_id: bytes,
+        find_holders: FindHolders,
+        dialler: Dialler,
+        self_id: str,
+        patience: float,
+        accuse: Accuse,
     ) -> None:
         """`patience` is how many seconds an untried address may be silent before the next is tried beside it."""
         self.lines: dict[str, Line] = {}
         self.content_id = content_id
         self.named = False
         self._find_holders = find_holders
-        self._channels = channels
+        self._dialler = dialler
         self._patience = patience
+        self._accuse = accuse
         self._never = {self_id}
+        self._failed: set[str] = set()
 
-    async def look(self) -> list[Line]:
+    async def look(self, *, stuck: bool = False) -> list[Line]:
         """Asks central, and returns the lines that are new or lead elsewhere than before.
 
-        A holder that central no longer names stays: it may well answer when central cannot see it.
+        When `stuck`, nobody who is known gives anything: a neighbour may have invented them, so central itself is
+        asked, and those who failed get another chance. A holder that central no longer names stays: it may well answer
+        when central cannot see it.
 
         Raises:
             RelevoError: what central answered.
         """
-        fresh = []
-        holders = await self._find_holders(self.content_id)
+        holders = await self._find_holders(self.content_id, directly=stuck)
         self.named = bool(holders)
+        fresh = self._take(holder for holder in holders if not self._is_last_resort(holder))
+        if stuck or not self.lines:
+            fresh += self._take(holder for holder in holders if self._is_last_resort(holder))
+        return fresh
+
+    def drop(self, peer_id: str, *, lied: bool) -> None:
+        """Gives this holder again only as a last resort; one that `lied` never."""
+        (self._never if lied else self._failed).add(peer_id)
+        self.lines.pop(peer_id, None)
+        self._accuse(peer_id, self.content_id, lied)
+
+    def _is_last_resort(self, holder: Holder) -> bool:
+        return holder.doubted or holder.contact.peer_id in self._failed
+
+    def _take(self, holders: Iterable[Holder]) -> list[Line]:
+        fresh = []
         for holder in holders:
             contact = holder.contact
             known = self.lines.get(contact.peer_id)
             # Partial holders are not asked yet: what they have has to be followed first.
             usable = holder.complete and contact.addresses and contact.peer_id not in self._never
             if usable and (known is None or known.contact.addresses != contact.addresses):
-                line = self.lines[contact.peer_id] = Line(self._channels, contact, self._patience)
+                line = self.lines[contact.peer_id] = Line(self._dialler, contact, self._patience)
                 fresh.append(line)
         return fresh
-
-    def drop(self, peer_id: str, *, for_good: bool) -> None:
-        """Gives this holder again only when central names it again; when `for_good`, not even then."""
-        if for_good:
-            self._never.add(peer_id)
-        self.lines.pop(peer_id, None)

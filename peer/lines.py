@@ -8,8 +8,8 @@ import grpc
 
 from core.errors import Busy, InvalidInput
 from core.status import from_rpc_error
-from peer.channels import Channels
 from peer.contacts import Contact
+from peer.dialling import Dialler
 from peer.racing import first_success
 from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse, GetManifestRequest, GetManifestResponse
 
@@ -25,10 +25,10 @@ _TOO_LONG = "larger than max"
 class Line:
     """Calls one holder. An address that fails is given up for the next; the one that answered is used from then on."""
 
-    def __init__(self, channels: Channels, contact: Contact, patience: float) -> None:
+    def __init__(self, dialler: Dialler, contact: Contact, patience: float) -> None:
         """`patience` is how many seconds an untried address may be silent before the next is tried beside it."""
         self.contact = contact
-        self._channels = channels
+        self._dialler = dialler
         self._patience = patience
         self._working = ""
 
@@ -48,8 +48,9 @@ class Line:
 
     async def _call(self, call: Callable[["PeerRelayAsyncStub"], Awaitable[T]]) -> T:
         async def at(address: str) -> T:
+            holder = await self._dialler.peer(address, self.contact.peer_id)
             try:
-                answer = await call(self._channels.peer(address, self.contact.peer_id))
+                answer = await call(holder)
             except grpc.RpcError as error:
                 if self._working == address:
                     self._working = ""

@@ -2,9 +2,13 @@
 
 Nobody waits for a neighbour: when one has not answered within `PATIENCE`, at any of its addresses, the next is tried
 beside it, and the first answer counts. That is safe, since look-ups change nothing and mutations carry a request id.
+
+Nobody has to believe a neighbour either: that there is nothing, that central refuses, and that central will keep copies
+is asked again of central itself (docs/decisions/0008-a-neighbours-no-is-asked-again.md).
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +19,12 @@ import grpc
 from google.protobuf.message import Message
 
 from core import errors
+from core.names import printable
 from core.status import from_rpc_error
 from peer.channels import Channels
-from peer.contacts import Contact, Holder
+from peer.contacts import Contact
+from peer.dialling import Dialler
+from peer.judging import Worth, worth
 from peer.racing import first_success
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
@@ -27,13 +34,15 @@ from relevo.v1.peer_control_pb2 import RouteKind
 if TYPE_CHECKING:
     from relevo.v1.central_directory_pb2_grpc import CentralDirectoryAsyncStub
 
+log = logging.getLogger("relevo.routes")
+
 T = TypeVar("T")
 PATIENCE = 0.5
 TIMEOUT = 5.0
 # A way that failed, or was silent while another answered, is tried last for this long.
 REST = 10.0
-# Pages of holders, of up to 1,000 each, that are read for one download; a neighbour that lies could go on for ever.
-HOLDER_PAGES = 10
+# A neighbour whose answer central contradicts is tried last for this long.
+LONG_REST = 300.0
 # What a neighbour passes on as central's own word; anything else is the way's failure.
 _ANSWERS = (
     errors.InvalidInput,
@@ -42,6 +51,7 @@ _ANSWERS = (
     errors.Refused,
     errors.AlreadyExists,
     errors.VersionConflict,
+    errors.OverQuota,
 )
 _UNREACHABLE = "neither a neighbour nor central answers; check the network, or that central runs, and try again"
 
@@ -54,6 +64,16 @@ class Way:
     address: str
     contact: Contact | None = None
 
+    @property
+    def direct(self) -> bool:
+        """Whether central itself answers."""
+        return self.contact is None
+
+    @property
+    def who(self) -> str:
+        """Who answers: the same for all addresses of one peer."""
+        return (self.contact.peer_id if self.contact else "") or self.address
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -63,21 +83,47 @@ class Taken:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What came by one way: an answer, or an error that is central's own if the way is to be believed."""
+
+    way: Way
+    worth: Worth
+    answer: Any = None
+    error: errors.RelevoError | None = None
+
+    def will_do(self) -> bool:
+        return self.way.direct or (self.error is None and self.worth is Worth.GOOD)
+
+    def agrees(self, other: "_Said") -> bool:
+        if self.error or other.error or self.worth is not other.worth:
+            return self.error is not None and type(self.error) is type(other.error)
+        match self.worth:
+            case Worth.PROMISE:
+                return bool(self.answer.placement.placement_id == other.answer.placement.placement_id)
+            case Worth.UNFIT:  # central may be newer than this peer, and two liars know each other
+                return (self.way.direct or other.way.direct) and bool(self.answer == other.answer)
+        return True
+
+
 class Routes:
     """Carries directory calls by the first way that answers.
 
     Attributes:
         neighbours: primary and backup, as the session last heard of them.
         central: `host:port` of the central in use.
+        dialler: dials peers as the ways are dialled.
         last: the way that the last answer came, or None.
     """
 
     def __init__(self, channels: Channels, central: str, friends: tuple[str, ...], clock: Callable[[], float]) -> None:
+        """`friends` are `PEER_ID@HOST:PORT` or `HOST:PORT`. Raises InvalidInput for one that is neither."""
         self.neighbours = Neighbours()
         self.central = central
+        self.dialler = Dialler(channels, lambda: self.central, clock)
         self.last: Taken | None = None
         self._channels = channels
-        self._friends = friends
+        self._friends = tuple(map(Contact.from_friend, friends))
         self._clock = clock
         self._resting: dict[str, float] = {}
 
@@ -85,9 +131,14 @@ class Routes:
         """Answers CentralDirectory.ListFiles. Raises its errors, or Unreachable when nobody answers."""
         return await self._call("ListFiles", request)
 
-    async def locate_file(self, request: pb2.LocateFileRequest) -> tuple[pb2.LocateFileResponse, Taken]:
-        """Answers CentralDirectory.LocateFile. Raises its errors, or Unreachable when nobody answers."""
-        return await self._call("LocateFile", request)
+    async def locate_file(
+        self, request: pb2.LocateFileRequest, *, directly: bool = False
+    ) -> tuple[pb2.LocateFileResponse, Taken]:
+        """Answers CentralDirectory.LocateFile, by central itself if it can be reached when `directly`.
+
+        Raises its errors, or Unreachable when nobody answers.
+        """
+        return await self._call("LocateFile", request, directly=directly)
 
     async def place_file(self, request: pb2.PlaceFileRequest) -> tuple[pb2.PlaceFileResponse, Taken]:
         """Answers CentralDirectory.PlaceFile. Raises its errors, or Unreachable when nobody answers."""
@@ -96,22 +147,6 @@ class Routes:
     async def get_neighbours(self, request: pb2.GetNeighboursRequest) -> tuple[pb2.GetNeighboursResponse, Taken]:
         """Answers CentralDirectory.GetNeighbours. Raises its errors, or Unreachable when nobody answers."""
         return await self._call("GetNeighbours", request)
-
-    async def holders(self, content_id: bytes) -> list[Holder]:
-        """Returns the holders that the network knows, more than a download can use; none is an empty list."""
-        found: list[Holder] = []
-        token = ""
-        for _ in range(HOLDER_PAGES):
-            request = pb2.LocateFileRequest(content_id=content_id, page_size=1000, page_token=token)
-            try:
-                response, _ = await self.locate_file(request)
-            except errors.NotFound:
-                break
-            found.extend(Holder.from_message(holder) for holder in response.holders)
-            token = response.next_page_token
-            if not token:
-                break
-        return found
 
     async def at_central(self, call: Callable[["CentralDirectoryAsyncStub"], Awaitable[T]]) -> T:
         """Calls central directly: for what no neighbour carries, and for what is carried for others."""
@@ -127,8 +162,14 @@ class Routes:
 
     def ways(self, now: float) -> list[Way]:
         """Returns the ways in the order in which to try them; those that failed lately come last."""
-        self._resting = {address: until for address, until in self._resting.items() if until > now}
-        return sorted(self._all_ways(), key=lambda way: way.address in self._resting)
+        self._resting = {key: until for key, until in self._resting.items() if until > now}
+        return sorted(self._all_ways(), key=lambda way: way.address in self._resting or way.who in self._resting)
+
+    def distrust(self, way: Way, rpc: str) -> None:
+        """Has a neighbour asked last for a good while: what it answered to `rpc` is not what central answers."""
+        who, where = printable(way.who), printable(way.address)
+        log.warning("%s at %s answers %s otherwise than central does; it is asked last for now", who, where, rpc)
+        self._resting[way.who] = self._clock() + LONG_REST
 
     def _all_ways(self) -> Iterator[Way]:
         roles = (("primary", RouteKind.ROUTE_KIND_PRIMARY), ("backup", RouteKind.ROUTE_KIND_BACKUP))
@@ -137,47 +178,89 @@ class Routes:
                 contact = Contact.from_info(getattr(self.neighbours, field))
                 yield from (Way(kind, address, contact) for address in contact.addresses)
         yield Way(RouteKind.ROUTE_KIND_CENTRAL, self.central)
-        yield from (Way(RouteKind.ROUTE_KIND_FRIEND, friend) for friend in self._friends)
+        for friend in self._friends:
+            yield Way(RouteKind.ROUTE_KIND_FRIEND, friend.addresses[0], friend)
 
-    async def _call(self, rpc: str, request: Message) -> tuple[Any, Taken]:
+    async def _call(self, rpc: str, request: Message, *, directly: bool = False) -> tuple[Any, Taken]:
         began = self._clock()
-        ways = [list(of_one) for _, of_one in groupby(self.ways(began), key=lambda way: way.kind)]
-        attempts = [partial(self._attempts, of_one, rpc, request) for of_one in ways]
+        ways = self.ways(began)
+        if directly:
+            ways.sort(key=lambda way: not way.direct)
         try:
-            answer, way = await first_success(attempts, PATIENCE, final=_ANSWERS)
-        except _ANSWERS:
-            raise
+            said = await self._first(ways, rpc, request)
         except errors.RelevoError as error:
             raise errors.Unreachable(_UNREACHABLE) from error
-        self._resting.pop(way.address, None)
-        self.last = Taken(way, self._clock() - began)
-        return answer, self.last
+        if not said.will_do():
+            said = await self._asked_again(said, ways, rpc, request)
+        if said.error is not None:
+            raise said.error
+        self._resting.pop(said.way.address, None)
+        self.last = Taken(said.way, self._clock() - began)
+        return said.answer, self.last
 
-    async def _attempts(self, ways: list[Way], rpc: str, request: Message) -> tuple[Any, Way]:
+    async def _asked_again(self, first: _Said, ways: list[Way], rpc: str, request: Message) -> _Said:
+        """Returns what central says to what one neighbour alone has said; if it cannot be reached, what two say."""
+        others = sorted((way for way in ways if way.who != first.way.who), key=lambda way: not way.direct)
+        heard = [first]
+        while others:
+            try:
+                said = await self._first(others, rpc, request)
+            except errors.RelevoError:
+                break
+            if said.way.direct:
+                for one in heard:
+                    if not said.agrees(one):
+                        self.distrust(one.way, rpc)
+            if said.will_do() or any(said.agrees(one) for one in heard):
+                return said
+            heard.append(said)
+            others = [way for way in others if not way.direct and way.who != said.way.who]
+        if first.worth is Worth.PROMISE:  # nobody else can be asked, and the placement shows what becomes of it
+            return first
+        said_so = first.error or "it has nothing of the kind"
+        raise errors.Unreachable(
+            f"one peer alone answers, and says: {said_so}; try again when central or another neighbour can be reached"
+        )
+
+    async def _first(self, ways: list[Way], rpc: str, request: Message) -> _Said:
+        """Returns what the first of the ways says; raises the failure of all."""
+        by_peer = [list(of_one) for _, of_one in groupby(ways, key=lambda way: way.who)]
+        return await first_success([partial(self._attempts, of_one, rpc, request) for of_one in by_peer], PATIENCE)
+
+    async def _attempts(self, ways: list[Way], rpc: str, request: Message) -> _Said:
         """Tries all addresses of a neighbour within the time that it has, however many it claims."""
         patience = PATIENCE / len(ways)
-        attempts = [partial(self._attempt, way, rpc, request, patience) for way in ways]
-        return await first_success(attempts, patience, final=_ANSWERS)
+        return await first_success([partial(self._attempt, way, rpc, request, patience) for way in ways], patience)
 
-    async def _attempt(self, way: Way, rpc: str, request: Message, patience: float) -> tuple[Any, Way]:
+    async def _attempt(self, way: Way, rpc: str, request: Message, patience: float) -> _Said:
         began = self._clock()
         try:
-            if way.kind == RouteKind.ROUTE_KIND_CENTRAL:
-                return await getattr(self._channels.central(way.address), rpc)(request, timeout=TIMEOUT), way
-            envelope = getattr(relay_pb2, f"PeerRelay{rpc}Request")(request=request)
-            carried = await getattr(self._channels.peer(way.address, way.contact.peer_id if way.contact else ""), rpc)(
-                envelope, timeout=TIMEOUT
-            )
-            return carried.response, way
+            answer = await self._ask(way, rpc, request)
+            return _Said(way, worth(rpc, request, answer), answer)
         except grpc.RpcError as error:
             found = from_rpc_error(error)
-            if not isinstance(found, _ANSWERS):
-                self._rest(way)
+            if isinstance(found, _ANSWERS):
+                return _Said(way, Worth.UNFIT, error=found)
+            self._rest(way)
             raise found from error
+        except errors.Unreachable:
+            self._rest(way)
+            raise
         except asyncio.CancelledError:
             if self._clock() - began > 0.9 * patience:  # timers may be early
                 self._rest(way)
             raise
 
+    async def _ask(self, way: Way, rpc: str, request: Message) -> Any:
+        if way.contact is None:
+            return await getattr(self._channels.central(way.address), rpc)(request, timeout=TIMEOUT)
+        envelope = getattr(relay_pb2, f"PeerRelay{rpc}Request")(request=request)
+        if way.kind == RouteKind.ROUTE_KIND_FRIEND:  # whom this machine's user has named may be anywhere
+            peer = self._channels.peer(way.address, way.contact.peer_id)
+        else:
+            peer = await self.dialler.peer(way.address, way.contact.peer_id)
+        return (await getattr(peer, rpc)(envelope, timeout=TIMEOUT)).response
+
     def _rest(self, way: Way) -> None:
-        self._resting[way.address] = self._clock() + REST
+        until = self._clock() + REST
+        self._resting[way.address] = max(until, self._resting.get(way.address, until))

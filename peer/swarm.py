@@ -138,7 +138,7 @@ class Swarm:
             case steps.Dropped(holder, reason, for_good):
                 log.info("%s is not asked for %s any more: %s", holder, self._content_id.hex()[:12], reason)
                 self._progress.sources[holder].dropped_reason = reason
-                self._finder.drop(holder, for_good=for_good)
+                self._finder.drop(holder, lied=for_good)
             case steps.Stuck():
                 self._stuck.set()
             case steps.Finished():
@@ -207,7 +207,7 @@ class Swarm:
                 await asyncio.sleep(self._pause * self._random.uniform(0.5, 1.5))
                 self._pause = min(self._pause * 2, settings.max_retry)
             try:
-                fresh = await self._finder.look()
+                fresh = await self._finder.look(stuck=self._stuck.is_set())
             except RelevoError as error:
                 log.debug("central names no holders: %s", error)
                 continue

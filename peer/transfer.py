@@ -13,9 +13,9 @@ from core.content import DIGEST_BYTES, Layout
 from core.errors import AlreadyExists, Corrupt, InvalidInput, NotFound, NotPossible, RelevoError, Unreachable
 from core.manifest import Manifest, manifest_of
 from core.names import path_problem
-from peer.channels import Channels
+from peer.dialling import Dialler
 from peer.disk_errors import disk_error
-from peer.finder import Finder, FindHolders
+from peer.finder import Accuse, Finder, FindHolders
 from peer.manifest_fetch import fetch_manifest
 from peer.partial import Partial, partial_name
 from peer.progress import Progress
@@ -60,34 +60,41 @@ class Fetched:
     manifest: Manifest
 
 
+def _tell_nobody(peer_id: str, content_id: bytes, lied: bool) -> None:
+    del peer_id, content_id, lied
+
+
 class Downloader:
     """Fetches contents, many at a time."""
 
     def __init__(  # noqa: PLR0917 - what a downloader needs of its surroundings
         self,
         find_holders: FindHolders,
-        channels: Channels,
+        dialler: Dialler,
         find_local: FindLocal,
         self_id: str,
         clock: Callable[[], float],
         settings: DownloadSettings | None = None,
+        accuse: Accuse = _tell_nobody,
     ) -> None:
         """Makes a downloader.
 
         Args:
             find_holders: asks central who holds a content; may raise RelevoError.
-            channels: to the holders.
+            dialler: to the holders.
             find_local: gives a local file with a content, or None.
             self_id: this peer's id: it does not fetch from itself.
             clock: monotonic seconds.
             settings: of every download.
+            accuse: is told of holders that lie or lack what they are named for.
         """
         self._find_holders = find_holders
-        self._channels = channels
+        self._dialler = dialler
         self._find_local = find_local
         self._self_id = self_id
         self._clock = clock
         self._settings = settings or DownloadSettings()
+        self._accuse = accuse
         self._turns: dict[tuple[Path, bytes], tuple[asyncio.Lock, int]] = {}
 
     async def fetch(self, request: FetchRequest, progress: Progress) -> Fetched:
@@ -151,9 +158,10 @@ class Downloader:
         finder = Finder(
             request.content_id,
             self._find_holders,
-            self._channels,
+            self._dialler,
             self._self_id,
             self._settings.address_patience,
+            self._accuse,
         )
         try:
             manifest = await self._manifest(request, finder, progress)
@@ -184,6 +192,8 @@ class Downloader:
     async def _manifest(self, request: FetchRequest, finder: Finder, progress: Progress) -> Manifest:
         """Asks all holders, and central for others, until one proves the manifest or patience ends."""
         await finder.look()
+        if finder.named and not finder.lines:  # a neighbour may have left out where they are
+            await finder.look(stuck=True)
         if not finder.lines:
             raise NotFound(f"nobody holds {request.content_id.hex()[:12]} now; look it up again")
         settings = self._settings
@@ -195,7 +205,7 @@ class Downloader:
 
         def drop(peer_id: str, reason: RelevoError) -> None:
             progress.source(finder.lines[peer_id].contact).dropped_reason = str(reason)
-            finder.drop(peer_id, for_good=not isinstance(reason, NotFound))
+            finder.drop(peer_id, lied=not isinstance(reason, NotFound))
 
         while True:
             try:
@@ -208,7 +218,7 @@ class Downloader:
             await asyncio.sleep(pause)
             pause = min(pause * 2, settings.max_retry)
             try:
-                await finder.look()
+                await finder.look(stuck=True)
             except RelevoError as error:
                 if self._clock() + pause > until:
                     raise no_holder(finder) from error

@@ -39,7 +39,7 @@ class NoLibrary:
         """A real one has nothing to do with where a download is written."""
 
 
-async def nobody(content_id):
+async def nobody(content_id, *, directly=False):
     return []
 
 

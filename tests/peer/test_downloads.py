@@ -17,7 +17,7 @@ from relevo.v1.content_pb2 import FileEntry
 async def downloads():
     """Downloads that go on for ever: nobody can be asked who holds what."""
 
-    async def never(content_id):
+    async def never(content_id, *, directly=False):
         await asyncio.Event().wait()
 
     transfers = Transfers(lambda: 0.0)
@@ -47,7 +47,7 @@ async def test_a_file_that_is_in_place_is_done_even_when_it_cannot_be_offered(tm
         async def add_fetched(self, location, path, manifest):
             raise errors.NotFound("its user has moved it already")
 
-    async def no_holders(content_id):
+    async def no_holders(content_id, *, directly=False):
         return []
 
     transfers = Transfers(lambda: 0.0)

@@ -1,53 +1,107 @@
-"""Who holds a content, page by page."""
+"""Who holds a content, page by page, and what becomes of a neighbour that makes holders up."""
 
 import asyncio
+from collections import deque
+
+import pytest
 
 from core import errors
 from peer.channels import Channels
-from peer.routes import HOLDER_PAGES, Routes
+from peer.contacts import Contact
+from peer.holders import HOLDER_PAGES, Holders
+from peer.routes import Routes, Taken, Way
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Holder, PeerInfo
+from relevo.v1.peer_control_pb2 import RouteKind
+
+CENTRAL = Way(RouteKind.ROUTE_KIND_CENTRAL, "127.0.0.1:1")
+LIAR = Way(RouteKind.ROUTE_KIND_PRIMARY, "127.0.0.1:2", Contact("liar", "liar", ("127.0.0.1:2",)))
+CONTENT = b"c" * 32
 
 
-class Neighbour(Routes):
-    """Answers LocateFile with the pages that a test scripts; the last one again and again."""
+class Scripted(Routes):
+    """Answers LocateFile with the pages that a test scripts for a neighbour and for central; the last one for ever."""
 
-    def __init__(self, *pages):
-        super().__init__(Channels(), "127.0.0.1:1", (), lambda: 0.0)
-        self.pages = list(pages)
+    def __init__(self, neighbour=(), central=()):
+        super().__init__(Channels(), CENTRAL.address, (), lambda: 0.0)
+        self.pages = {LIAR: deque(neighbour), CENTRAL: deque(central)}
         self.tokens = []
+        self.distrusted = []
 
-    async def locate_file(self, request):
+    async def locate_file(self, request, *, directly=False):
         self.tokens.append(request.page_token)
+        way = CENTRAL if directly or not self.pages[LIAR] else LIAR
         await asyncio.sleep(0)
-        page = self.pages.pop(0) if len(self.pages) > 1 else self.pages[0]
+        pages = self.pages[way]
+        page = pages.popleft() if len(pages) > 1 else pages[0]
         if isinstance(page, Exception):
             raise page
-        return page, None
+        return page, Taken(way, 0.0)
+
+    def distrust(self, way, rpc):
+        self.distrusted.append(way)
 
 
 def page(*names, token=""):
-    return pb2.LocateFileResponse(holders=[Holder(peer=PeerInfo(name=name)) for name in names], next_page_token=token)
+    holders = [Holder(peer=PeerInfo(peer_id=name, name=name)) for name in names]
+    return pb2.LocateFileResponse(holders=holders, next_page_token=token)
+
+
+def named(holders):
+    return [holder.contact.name for holder in holders]
 
 
 async def names(routes):
     async with asyncio.timeout(10):
-        return [holder.contact.name for holder in await routes.holders(b"c" * 32)]
+        return named(await Holders(routes).find(CONTENT))
 
 
 async def test_holders_come_from_all_pages():
-    routes = Neighbour(page("ben", token="next"), page("cho"))
+    routes = Scripted([page("ben", token="next"), page("cho")])
     assert await names(routes) == ["ben", "cho"]
     assert routes.tokens == ["", "next"]
 
 
 async def test_a_content_that_nobody_holds_has_no_holders():
-    assert await names(Neighbour(errors.NotFound("nobody"))) == []
+    assert await names(Scripted(central=[errors.NotFound("nobody")])) == []
 
 
 async def test_holders_that_leave_between_two_pages_take_none_of_the_others_with_them():
-    assert await names(Neighbour(page("ben", token="next"), errors.NotFound("nobody any more"))) == ["ben"]
+    assert await names(Scripted([page("ben", token="next"), errors.NotFound("nobody any more")])) == ["ben"]
 
 
 async def test_a_neighbour_that_names_holders_for_ever_is_believed_for_some_pages_only():
-    assert len(await names(Neighbour(page("ben", token="more")))) == HOLDER_PAGES
+    assert len(await names(Scripted([page("ben", token="more")]))) == HOLDER_PAGES
+
+
+async def test_a_page_token_that_a_neighbour_invented_has_the_list_begun_again_at_central():
+    refused = errors.InvalidInput("page_token", "this page token was not given out for this list")
+    routes = Scripted([page("invented", token="invented"), refused], [page("ben", token="next"), page("cho")])
+    assert await names(routes) == ["ben", "cho"]
+    assert routes.distrusted == [LIAR]
+
+
+async def test_a_request_that_central_itself_refuses_is_not_made_again():
+    with pytest.raises(errors.InvalidInput):
+        await names(Scripted(central=[errors.InvalidInput("content_id", "no")]))
+
+
+async def test_a_neighbour_none_of_whose_holders_central_knows_is_distrusted():
+    holders = Holders(routes := Scripted([page("invented", "too")], [page("ben")]))
+    assert named(await holders.find(CONTENT)) == ["invented", "too"]
+    assert named(await holders.find(CONTENT, directly=True)) == ["ben"]
+    assert routes.distrusted == [LIAR]
+
+
+async def test_a_neighbour_that_left_out_or_added_some_holders_may_have_asked_a_little_earlier():
+    holders = Holders(routes := Scripted([page("ben", "gone")], [page("ben", "new")]))
+    await holders.find(CONTENT)
+    await holders.find(CONTENT, directly=True)
+    assert routes.distrusted == []
+
+
+async def test_what_neighbours_said_is_remembered_for_some_contents_only():
+    holders = Holders(Scripted([page("ben")]))
+    for number in range(1000):
+        await holders.find(number.to_bytes(32))
+    assert len(holders._hearsay) == 256

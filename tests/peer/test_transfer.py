@@ -21,6 +21,7 @@ from core.manifest import Manifest, manifest_of
 from core.rpc import Server
 from peer.channels import Channels
 from peer.contacts import Contact, Holder
+from peer.dialling import Dialler
 from peer.download import DownloadLimits
 from peer.manifest_fetch import ManifestTimes
 from peer.pace import PaceLimits
@@ -104,6 +105,8 @@ class World:
     def __init__(self, directory):
         self.directory = directory
         self.channels = Channels()
+        self.dialler = Dialler(self.channels, lambda: "127.0.0.1:1", time.monotonic)
+        self.accused = []
         self.servers = {}
         self.ending = []
         self.servicers = {}
@@ -129,15 +132,20 @@ class World:
         self.holders.append(Holder(Contact(name, name, (address,))))
         return servicer
 
-    async def find_holders(self, content_id):
+    async def find_holders(self, content_id, *, directly=False):
         self.looks += 1
         return list(self.holders)
+
+    def accuse(self, peer_id, content_id, lied):
+        self.accused.append((peer_id, lied))
 
     async def find_local(self, content_id):
         return self.local
 
     def downloader(self):
-        return Downloader(self.find_holders, self.channels, self.find_local, SELF, time.monotonic, self.settings)
+        return Downloader(
+            self.find_holders, self.dialler, self.find_local, SELF, time.monotonic, self.settings, self.accuse
+        )
 
     def request(self, data, name="file", **more):
         return FetchRequest(manifest_of(data).content_id, len(data), self.directory, name, **more)
@@ -462,7 +470,7 @@ async def test_a_manifest_of_many_pages_comes_page_by_page_from_several_holders(
     from peer.finder import Finder
     from peer.manifest_fetch import fetch_manifest
 
-    finder = Finder(manifest.content_id, world.find_holders, world.channels, SELF, 0.1)
+    finder = Finder(manifest.content_id, world.find_holders, world.dialler, SELF, 0.1, world.accuse)
     await finder.look()
     dropped = []
     lines = [finder.lines[holder.contact.peer_id] for holder in finder_holders]
@@ -599,7 +607,7 @@ async def test_errors_of_central_do_not_end_a_download_that_runs(world):
     await world.holder("a", Memory(data), slow)
     failed = asyncio.Event()
 
-    async def find_holders(content_id):
+    async def find_holders(content_id, *, directly=False):
         if world.looks:
             failed.set()
             release.set()
@@ -795,15 +803,17 @@ import asyncio, sys, time
 from pathlib import Path
 from peer.channels import Channels
 from peer.contacts import Contact, Holder
+from peer.dialling import Dialler
 from peer.progress import Progress
 from peer.transfer import Downloader, FetchRequest
 
 async def main(address, content_id, size, directory):
-    async def holders(content_id):
+    async def holders(content_id, *, directly=False):
         return [Holder(Contact("a", "a", (address,)))]
     async def local(content_id):
         return None
-    downloader = Downloader(holders, Channels(), local, "child", time.monotonic)
+    dialler = Dialler(Channels(), lambda: address, time.monotonic)
+    downloader = Downloader(holders, dialler, local, "child", time.monotonic)
     await downloader.fetch(FetchRequest(bytes.fromhex(content_id), int(size), Path(directory), "file"), Progress(0))
 
 asyncio.run(main(*sys.argv[1:]))

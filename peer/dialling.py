@@ -1,0 +1,78 @@
+"""Dialling addresses that others have named: only where another machine can be, whatever the name resolves to."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from core.addresses import is_loopback, join_address, leads_astray, numeric, split_address
+from core.errors import InvalidInput, Unreachable
+from peer.channels import Channels
+
+if TYPE_CHECKING:
+    from relevo.v1.peer_relay_pb2_grpc import PeerRelayAsyncStub
+
+# For so many seconds a name leads where it led.
+_REMEMBERED = 60.0
+_MOST_NAMES = 256
+
+
+class Dialler:
+    """Gives lines to peers at addresses that central, a neighbour or a holder has told.
+
+    Those of the own machine or link are not dialled, unless central is on this machine too: then everybody is. Names
+    are looked up here and dialled in numbers, so that a name leads nowhere else than an address may.
+    """
+
+    def __init__(self, channels: Channels, central: Callable[[], str], clock: Callable[[], float]) -> None:
+        """`central` tells the `host:port` of the central in use, `clock` monotonic seconds."""
+        self._channels = channels
+        self._central = central
+        self._clock = clock
+        self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
+
+    async def peer(self, address: str, peer_id: str) -> "PeerRelayAsyncStub":
+        """Returns the stub for the peer at `host:port`; use it at once, and ask again for the next call.
+
+        Raises:
+            Unreachable: the address is none, or leads to this machine or its link, or its name is not known.
+        """
+        try:
+            host, port = split_address(address)
+        except InvalidInput as error:
+            raise Unreachable(f"it cannot be dialled: {error}") from error
+        if not await self._central_is_here():
+            host = await self._elsewhere(host)
+        return self._channels.peer(join_address(host, port), peer_id)
+
+    async def _central_is_here(self) -> bool:
+        host, _ = split_address(self._central())
+        if numeric(host) is not None:
+            return is_loopback(host)
+        found = await self._look_up(host)
+        return bool(found) and all(map(is_loopback, found))
+
+    async def _elsewhere(self, host: str) -> str:
+        address = numeric(host)
+        hosts = (str(address),) if address is not None else await self._look_up(host)
+        for found in hosts:
+            if not leads_astray(found):
+                return found
+        if hosts:
+            raise Unreachable(f"{host} leads back to this machine or its own link, and is not dialled")
+        raise Unreachable(f"no address is known for {host}")
+
+    async def _look_up(self, name: str) -> tuple[str, ...]:
+        """Returns the addresses of a name, those first that the system would try first; none when it has none."""
+        until, found = self._known.pop(name, (0.0, ()))
+        if not found or until <= self._clock():
+            loop = asyncio.get_running_loop()
+            try:
+                infos = await loop.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError):
+                return ()
+            until, found = self._clock() + _REMEMBERED, tuple(dict.fromkeys(str(info[4][0]) for info in infos))
+        self._known[name] = until, found  # the most recently used comes last
+        if len(self._known) > _MOST_NAMES:
+            del self._known[next(iter(self._known))]
+        return found
