@@ -19,9 +19,12 @@ from grpc_status import rpc_status
 from core import errors
 from core.access import WayIn, admit
 from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable, WrongIdentity
+from core.times import from_duration
 
 log = logging.getLogger("relevo.rpc")
 DOMAIN = "relevo"
+# A server can ask its clients to come back this much later and no more, in seconds: its word is not to end their work.
+LONGEST_RETRY = 600.0
 # Details beyond about 8 KB of metadata are lost on the way, and the text goes along three times: as the status message,
 # where each byte beyond ASCII takes three, and twice in base64.
 _MAX_MESSAGE_BYTES = 1000
@@ -105,7 +108,7 @@ def from_rpc_error(error: BaseException) -> RelevoError:
         return found
     if issubclass(kind, Busy):
         retry = details.get(RetryInfo, RetryInfo()).retry_delay
-        return kind(message, max(0.0, retry.ToMilliseconds() / 1000), info.metadata)
+        return kind(message, min(max(0.0, from_duration(retry)), LONGEST_RETRY), info.metadata)
     return kind(message, info.metadata)
 
 
@@ -125,6 +128,10 @@ def _details(call: grpc.aio.AioRpcError) -> dict[Any, Any]:
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException, method: str) -> NoReturn:
+    if isinstance(error, grpc.aio.AbortError):  # health checking ends its calls itself
+        raise error
+    if isinstance(error, NotImplementedError):  # what a generated servicer says of an RPC that it lacks
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not served here")
     if not isinstance(error, RelevoError):
         log.error("%s failed", method, exc_info=error)
         error = Defect("internal error; the log of the process that was called has the details")

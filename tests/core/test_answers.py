@@ -1,0 +1,75 @@
+"""Answers that are no messages: whoever asks is told so, and nothing else happens."""
+
+from contextlib import AsyncExitStack
+
+import grpc
+import pytest
+
+from core.errors import Corrupt
+from core.rpc import open_channel
+from core.status import from_rpc_error
+from relevo.v1 import central_directory_pb2 as pb2
+from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
+
+RUBBISH = b"\x0a\xff"
+GOOD = pb2.HeartbeatResponse(sequence=1).SerializeToString()
+
+
+@pytest.fixture
+async def stub():
+    """A central that answers ListPeers with rubbish, and a beat with an answer and then rubbish."""
+
+    async def list_peers(request, context):
+        return RUBBISH
+
+    async def heartbeat(requests, context):
+        async for _ in requests:
+            for answer in (GOOD, RUBBISH):
+                yield answer
+
+    handlers = {
+        "ListPeers": grpc.unary_unary_rpc_method_handler(list_peers),
+        "Heartbeat": grpc.stream_stream_rpc_method_handler(heartbeat),
+    }
+    async with AsyncExitStack() as stack:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("relevo.v1.CentralDirectory", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        channel = open_channel(f"127.0.0.1:{port}")
+        stack.push_async_callback(channel.close)
+        yield CentralDirectoryStub(channel)
+
+
+def is_unreadable(caught, caplog):
+    error = from_rpc_error(caught.value)
+    assert type(error) is Corrupt
+    assert "no answer to /relevo.v1.CentralDirectory/" in str(error)
+    assert not caplog.records
+
+
+async def test_an_answer_that_is_no_message_fails_the_call_and_is_not_logged(stub, caplog):
+    with pytest.raises(grpc.RpcError) as caught:
+        await stub.ListPeers(pb2.ListPeersRequest(), timeout=10)
+    is_unreadable(caught, caplog)
+
+
+async def test_an_answer_that_is_no_message_ends_a_stream_that_is_iterated(stub, caplog):
+    call = stub.Heartbeat(timeout=10)
+    await call.write(pb2.HeartbeatRequest())
+    seen = []
+    with pytest.raises(grpc.RpcError) as caught:
+        async for answer in call:
+            seen.append(answer.sequence)  # noqa: PERF401 - what came before the error counts
+    assert seen == [1]
+    is_unreadable(caught, caplog)
+
+
+async def test_an_answer_that_is_no_message_ends_a_stream_that_is_read(stub, caplog):
+    call = stub.Heartbeat(timeout=10)
+    await call.write(pb2.HeartbeatRequest())
+    assert (await call.read()).sequence == 1
+    with pytest.raises(grpc.RpcError) as caught:
+        await call.read()
+    is_unreadable(caught, caplog)
