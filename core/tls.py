@@ -36,9 +36,7 @@ def server_credentials(material: Callable[[], Material], *, mutual: bool = True)
 
     def configuration() -> grpc.ServerCertificateConfiguration:
         now = material()
-        return grpc.ssl_server_certificate_configuration(
-            [(now.key, now.chain)], root_certificates=now.authorities if mutual else None
-        )
+        return grpc.ssl_server_certificate_configuration([(now.key, now.chain)], root_certificates=now.authorities)
 
     return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=mutual)
 
