@@ -2,103 +2,49 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Mapping
 
 import grpc
 
 from core import errors
+from core.names import printable
 from core.signing import new_request_id
 from core.status import from_rpc_error
 from core.times import to_timestamp
 from peer.channels import Channels
+from peer.differences import MAX_ITEMS, Batch, Published, differences
 from peer.library import Library, LibraryFile
+from peer.refusals import Refusals
 from peer.session import Login, Session
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry
 
 log = logging.getLogger("relevo.publishing")
 
-MAX_ITEMS = 1000
-# Central takes messages of 1 MiB; names may be long.
-MAX_BATCH_BYTES = 512 * 1024
 TIMEOUT = 20.0
 RETRY_PAUSE = 1.0
 # Pauses before a batch is sent once more, in seconds.
 RESEND_PAUSES = (0.3, 1.0, None)
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Published:
-    """What the central at `central` is known to hold of this peer: the state after `version`."""
-
-    central: str = ""
-    version: int = 0
-    files: dict[str, LibraryFile] = field(default_factory=dict)
-    stored: set[bytes] = field(default_factory=set)
-
-    def apply(self, batch: "Batch") -> None:
-        """Takes over a batch that central has acknowledged."""
-        self.version += 1
-        for path in batch.removed:
-            self.files.pop(path, None)
-        self.files.update({file.path: file for file in batch.added})
-        self.stored.difference_update(batch.dropped)
-        self.stored.update(batch.stored)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Differences that travel together: at most 1,000 of a kind."""
-
-    added: tuple[LibraryFile, ...] = ()
-    removed: tuple[str, ...] = ()
-    stored: tuple[bytes, ...] = ()
-    dropped: tuple[bytes, ...] = ()
-    declined: tuple[tuple[str, str], ...] = ()
-
-
-def differences(
-    published: Published, files: Mapping[str, LibraryFile], stored: set[bytes], confirm: set[bytes]
-) -> Iterator[Batch]:
-    """Yields the batches that turn `published` into `files` and `stored`; none when nothing differs.
-
-    Removals come first, so that a renamed file never shows twice. `confirm` are stored contents to name again.
-    """
-    removed = [path for path in published.files if path not in files]
-    dropped = list(published.stored - stored)
-    held = list((stored - published.stored) | (confirm & stored))
-    # Nearly all are the same objects, and comparing their fields would take ten times as long.
-    added = [file for path, file in files.items() if (known := published.files.get(path)) is not file and known != file]
-    yield from (Batch(removed=chunk) for chunk in _chunks(removed, lambda path: len(path.encode())))
-    yield from (Batch(dropped=chunk) for chunk in _chunks(dropped, len))
-    yield from (Batch(stored=chunk) for chunk in _chunks(held, len))
-    yield from (Batch(added=chunk) for chunk in _chunks(added, lambda file: len(file.path.encode()) + 80))
-
-
-def _chunks(items: list[T], weight: Callable[[T], int]) -> Iterator[tuple[T, ...]]:
-    chunk: list[T] = []
-    size = 0
-    for item in items:
-        if chunk and (len(chunk) == MAX_ITEMS or size + weight(item) > MAX_BATCH_BYTES):
-            yield tuple(chunk)
-            chunk, size = [], 0
-        chunk.append(item)
-        size += weight(item)
-    if chunk:
-        yield tuple(chunk)
 
 
 class Publisher:
-    """Publishes while `run` runs."""
+    """Publishes while `run` runs.
+
+    What central does not take holds nothing else up: an entry that breaks a rule is set aside, and when this peer has
+    as much as one may, further additions wait as long as central says, while replacements and removals go on.
+
+    Attributes:
+        problem: why central does not have everything that is offered here; empty when nothing stands in the way.
+    """
 
     def __init__(self, library: Library, session: Session, channels: Channels) -> None:
         self._library = library
         self._session = session
         self._channels = channels
+        self.problem = ""
         self._published = Published()
+        self._refusals = Refusals()
+        self._retry: asyncio.TimerHandle | None = None
         self._central_version: int | None = 0
         self._declined: dict[str, str] = {}
         self._confirm: set[bytes] = set()
@@ -107,9 +53,18 @@ class Publisher:
         self._doubts = 0
         self._settled = asyncio.Condition()
 
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Printable path of each file that central does not take, to the reason in one sentence."""
+        return self._refusals.skipped
+
     def logged_in(self, version: int) -> None:
-        """Hears which version central holds: another than the last acknowledged means publishing anew."""
+        """Hears which version central holds: another than the last acknowledged means publishing anew.
+
+        What was refused is offered once more: it may be another central, or a newer one.
+        """
         self._central_version = version
+        self._refusals.forget()
         self._wake.set()
 
     def central_has(self, version: int) -> None:
@@ -139,18 +94,26 @@ class Publisher:
         """Returns when central has acknowledged an entry.
 
         Raises:
-            Unreachable: it has not within `timeout` seconds.
+            NotPossible: central does not take the entry.
+            OverQuota: this peer publishes as much as one may.
+            Unreachable: central has not answered within `timeout` seconds.
         """
 
         def done() -> bool:
             file = self._published.files.get(path)
             return file is not None and file.content_id == content_id
 
+        def settled() -> bool:
+            return done() or self._refusals.of(path, self._published) is not None
+
         try:
             async with asyncio.timeout(timeout), self._settled:
-                await self._settled.wait_for(done)
+                await self._settled.wait_for(settled)
         except TimeoutError:
             raise errors.Unreachable("central has not taken the file into the catalogue yet; try again later") from None
+        refusal = self._refusals.of(path, self._published)
+        if refusal is not None and not done():
+            raise refusal
 
     async def run(self) -> None:
         """Publishes differences as they appear, for ever."""
@@ -166,6 +129,8 @@ class Publisher:
                     continue
                 await self._wake.wait()
         finally:
+            if self._retry is not None:
+                self._retry.cancel()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
@@ -179,18 +144,66 @@ class Publisher:
         if (login.central, self._central_version) != (self._published.central, self._published.version):
             self._published = Published(login.central)
         confirm = set(self._confirm)
-        batches = list(differences(self._published, self._library.files, set(self._library.stored), confirm))
+        files = self._refusals.offered(self._library.files)
+        batches = list(differences(self._published, files, set(self._library.stored), confirm))
         if not self._published.version and not batches:
             batches = [] if self._central_version == 0 else [Batch()]
         if self._declined:
-            batches.append(Batch(declined=tuple(self._declined.items())[:MAX_ITEMS]))
+            batches.insert(0, Batch(declined=tuple(self._declined.items())[:MAX_ITEMS]))
         for batch in batches:
-            await self._send(login, batch)
-            self._confirm.difference_update(batch.stored)
-            for placement_id, _ in batch.declined:
-                self._declined.pop(placement_id, None)
+            if not self._refusals.hold(batch, self._published):
+                await self._send_parts(login, batch)
             async with self._settled:
                 self._settled.notify_all()
+        if self._refusals.over is None:
+            self._tell("")
+
+    async def _send_parts(self, login: Login, batch: Batch) -> None:
+        """Sends a batch; one that is refused in ever smaller parts, until all is in that central takes."""
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            try:
+                await self._send(login, part)
+            except errors.OverQuota as error:
+                halves = part.halves()
+                if halves is None:
+                    self._wait_for_room(part, error)
+                    return
+                parts += reversed(halves)
+            except errors.InvalidInput as error:
+                if not error.field.startswith("added"):
+                    raise
+                file, halves = part.named(error.field), part.halves()
+                if file is not None:
+                    self._put_aside(file, error)
+                    parts += [rest for rest in [part.without(file)] if rest.added]
+                elif halves is not None:
+                    parts += reversed(halves)
+                else:
+                    raise
+
+    def _put_aside(self, file: LibraryFile, error: errors.InvalidInput) -> None:
+        log.warning("%s is not published: %s", printable(file.path), error)
+        self._refusals.put_aside(file, str(error))
+        self._wake.set()  # when it was all that there is to publish, central is still to hear that
+
+    def _wait_for_room(self, batch: Batch, error: errors.OverQuota) -> None:
+        if batch.stored:
+            self._refusals.copies = error
+        elif batch.added:
+            self._refusals.files = error
+        else:
+            raise error
+        self._tell(f"central does not take everything that this peer offers: {error}")
+        if self._retry is not None:
+            self._retry.cancel()
+        pause = max(RETRY_PAUSE, error.retry_after)
+        self._retry = asyncio.get_running_loop().call_later(pause, self._try_again)
+
+    def _try_again(self) -> None:
+        self._refusals.files = self._refusals.copies = None
+        self._wake.set()
 
     async def _send(self, login: Login, batch: Batch) -> None:
         request = pb2.PublishFilesRequest(
@@ -211,6 +224,13 @@ class Publisher:
             self._sending, self._doubts = False, 0
         self._published.apply(batch)
         self._published.version = response.catalogue_version
+        self._confirm.difference_update(batch.stored)
+        for placement_id, _ in batch.declined:
+            self._declined.pop(placement_id, None)
+        if batch.removed:
+            self._refusals.files = None
+        if batch.dropped:
+            self._refusals.copies = None
         if self._session.login is login:  # a newer login has told what its central holds
             self._central_version = response.catalogue_version
 
@@ -233,8 +253,14 @@ class Publisher:
         if isinstance(error, errors.SessionUnknown):
             self._session.lost()
             return
-        log.warning("publishing waits: %s", error)
+        self._tell(f"publishing waits: {error}")
         await asyncio.sleep(RETRY_PAUSE + (error.retry_after if isinstance(error, errors.Busy) else 0.0))
+
+    def _tell(self, problem: str) -> None:
+        """Shows a problem as long as it lasts, and logs it once."""
+        if problem and problem != self.problem:
+            log.warning("%s", problem)
+        self.problem = problem
 
 
 def to_entry(file: LibraryFile) -> FileEntry:

@@ -3,8 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from core.errors import Unreachable
+from core.errors import OverQuota, Unreachable
 from core.identity import Identity
+from core.names import printable
 from core.signing import sign_request
 from peer.library import Library
 from peer.publishing import Publisher
@@ -60,7 +61,11 @@ class Uploads:
         await self._publisher.published(file.path, file.content_id, PUBLISH_TIMEOUT)
         details = pb2.PlaceFileDetails(content_id=file.content_id, path=file.path, replicas=replicas)
         signed = sign_request(self._identity, PLACE_METHOD, details.SerializeToString(), self._session.now)
-        response, _ = await self._routes.place_file(pb2.PlaceFileRequest(signed=signed))
+        try:
+            response, _ = await self._routes.place_file(pb2.PlaceFileRequest(signed=signed))
+        except OverQuota as error:
+            text = f"{printable(file.path)} is shared, but no further copies are made: {error}"
+            raise OverQuota(text, error.retry_after, error.metadata) from error
         transfer.placement_id = response.placement.placement_id
 
     async def _wait_live(self, path: str) -> None:

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from core import errors
 from core.rpc import Server
+from peer import publishing as publishing_module
 from peer.channels import Channels
+from peer.differences import MAX_BATCH_BYTES, MAX_ITEMS, Batch, Published, differences
 from peer.library import LibraryFile
-from peer.publishing import MAX_BATCH_BYTES, MAX_ITEMS, Batch, Published, Publisher, differences
+from peer.publishing import Publisher
 from peer.session import Login
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
@@ -62,22 +64,44 @@ class Central(CentralDirectoryServicer):
     def __init__(self):
         self.version = 0
         self.files = set()
+        self.stored = set()
+        self.requests = []
+        self.limit = 10_000
+        self.retry_after = 60.0
         self.news = asyncio.Condition()
 
+    def check(self, request):
+        """Refuses names with a colon, and what would be more than the limit."""
+        for index, entry in enumerate(request.added):
+            if ":" in entry.path:
+                raise errors.InvalidInput(f"added[{index}].path", "a colon")
+        held = (self.files if request.base_version else set()) - set(request.removed_paths)
+        after = held | {entry.path for entry in request.added}
+        if len(after) > self.limit and len(after) > len(held):
+            raise errors.OverQuota(f"at most {self.limit} files", self.retry_after)
+        if len(self.stored | set(request.stored_content_ids)) > self.limit:
+            raise errors.OverQuota(f"at most {self.limit} copies", self.retry_after)
+
     async def PublishFiles(self, request, context):
+        self.requests.append(request)
+        self.check(request)
         if request.base_version not in {0, self.version}:
             raise errors.VersionConflict("another version", {"version": "not a number"})
         if request.base_version == 0:
             self.files = set()
         self.files = (self.files - set(request.removed_paths)) | {entry.path for entry in request.added}
+        self.stored = (self.stored - set(request.dropped_content_ids)) | set(request.stored_content_ids)
         self.version = request.base_version + 1
         async with self.news:
             self.news.notify_all()
         return pb2.PublishFilesResponse(catalogue_version=self.version)
 
     async def has(self, *paths):
+        await self.until(lambda: self.files == set(paths))
+
+    async def until(self, condition):
         async with asyncio.timeout(10), self.news:
-            await self.news.wait_for(lambda: self.files == set(paths))
+            await self.news.wait_for(condition)
 
 
 class OneLibrary:
@@ -86,8 +110,8 @@ class OneLibrary:
         self.news = asyncio.Event()
         self.share(*paths)
 
-    def share(self, *paths):
-        self.files = as_files(dict.fromkeys(paths, b"c" * 32))
+    def share(self, *paths, content=None):
+        self.files = as_files(dict.fromkeys(paths, b"c" * 32) | (content or {}))
         self.news.set()
 
     async def changed(self):
@@ -120,8 +144,9 @@ async def centrals():
             stack.push_async_callback(server.stop, 0)
             both.append(central)
 
-        def publisher(library, session):
+        def publisher(library, session, version=0):
             publisher = Publisher(library, session, channels)
+            publisher.logged_in(version)
             task = asyncio.create_task(publisher.run())
             stack.push_async_callback(asyncio.wait, {task})
             stack.callback(task.cancel)
@@ -160,3 +185,116 @@ async def test_an_empty_library_clears_what_central_had_after_a_conflict(central
     central.version, central.files = 9, {"of another daemon"}
     library.share()
     await central.has()
+
+
+def test_entries_that_replace_others_come_before_new_ones():
+    published = Published(version=1, files=as_files({"old": b"1" * 32}))
+    found = differences(published, as_files({"a": b"2" * 32, "old": b"2" * 32}), set(), set())
+    assert [[file.path for file in batch.added] for batch in found] == [["old"], ["a"]]
+
+
+async def over_the_limit(publishing, central, library, limit):
+    """Publishes all that central takes, and returns the publisher when it waits for room."""
+    central.limit = limit
+    publisher = publishing(library, LoggedIn(central.address))
+    async with asyncio.timeout(10), publisher._settled:
+        await publisher._settled.wait_for(lambda: publisher._refusals.over)
+    return publisher
+
+
+async def test_what_fits_is_published_and_the_rest_waits_as_long_as_central_says(centrals, caplog):
+    central, _, publishing = centrals
+    names = [f"f{number:03}" for number in range(100)]
+    publisher = await over_the_limit(publishing, central, OneLibrary(*names), 37)
+    assert len(central.files) == 37
+    asked = len(central.requests)
+    assert asked < 20
+    publisher._wake.set()  # whatever happens meanwhile, central is not asked for more
+    with pytest.raises(errors.OverQuota, match="f099 is shared, but not in the catalogue yet: at most 37 files"):
+        await publisher.published("f099", b"c" * 32, 10)
+    await publisher.published("f000", b"c" * 32, 10)
+    assert "at most 37 files" in publisher.problem
+    assert len(central.requests) == asked
+    assert publisher._retry.when() - asyncio.get_running_loop().time() > 50
+    central.limit = 100
+    publisher._try_again()
+    await central.has(*names)
+    assert [record.message for record in caplog.records if "at most 37" in record.message] == [
+        "central does not take everything that this peer offers: at most 37 files"
+    ]
+
+
+async def test_the_rest_is_offered_again_after_the_time_that_central_told(centrals, monkeypatch):
+    monkeypatch.setattr(publishing_module, "RETRY_PAUSE", 0.01)
+    central, _, publishing = centrals
+    central.retry_after = 0.02
+    publisher = await over_the_limit(publishing, central, OneLibrary("a", "b"), 1)
+    central.limit = 2
+    await central.has("a", "b")
+    await publisher.published("b", b"c" * 32, 10)
+    async with asyncio.timeout(10):
+        while publisher.problem:  # noqa: ASYNC110 - nothing signals it
+            await asyncio.sleep(0.002)
+
+
+async def test_removals_and_replacements_get_through_at_the_limit_and_make_room(centrals):
+    central, _, publishing = centrals
+    library = OneLibrary("a", "b", "c")
+    publisher = await over_the_limit(publishing, central, library, 2)
+    assert central.files == {"a", "b"}
+    library.share("a", "b", "c", content={"a": b"n" * 32})
+    await central.until(
+        lambda: central.requests[-1].added[:1] and central.requests[-1].added[0].content_id == b"n" * 32
+    )
+    library.share("b", "c")
+    await central.has("b", "c")
+    await publisher.published("c", b"c" * 32, 10)
+
+
+async def test_copies_over_the_limit_hold_no_files_up(centrals):
+    central, _, publishing = centrals
+    library = OneLibrary("a")
+    library.stored = {bytes([number]) * 32: 1 for number in range(5)}
+    publisher = await over_the_limit(publishing, central, library, 3)
+    await central.has("a")
+    assert len(central.stored) == 3
+    assert "at most 3 copies" in publisher.problem
+    (dropped, *_) = central.stored
+    del library.stored[dropped]
+    library.news.set()
+    await central.until(lambda: len(central.stored) == 3 and dropped not in central.stored)
+
+
+async def test_an_entry_that_central_refuses_is_set_aside_and_holds_nothing_up(centrals, caplog):
+    central, _, publishing = centrals
+    library = OneLibrary("a", "b:", "c", "d:", "e")
+    publisher = publishing(library, LoggedIn(central.address))
+    await central.has("a", "c", "e")
+    with pytest.raises(errors.NotPossible, match=r"d: is shared, but central does not take it.*a colon"):
+        await publisher.published("d:", b"c" * 32, 10)
+    assert set(publisher.skipped) == {"b:", "d:"}
+    assert "a colon" in publisher.skipped["b:"]
+    library.share("a", "b:")
+    await central.has("a")
+    assert set(publisher.skipped) == {"b:"}
+    assert len([record for record in caplog.records if "b: is not published" in record.message]) == 1
+
+
+async def test_a_changed_entry_is_offered_anew(centrals):
+    central, _, publishing = centrals
+    library = OneLibrary("b:")
+    publisher = publishing(library, LoggedIn(central.address))
+    with pytest.raises(errors.NotPossible):
+        await publisher.published("b:", b"c" * 32, 10)
+    central.check = lambda _: None
+    library.share("b:", content={"b:": b"n" * 32})
+    await central.has("b:")
+    assert publisher.skipped == {}
+
+
+async def test_a_library_of_refused_entries_only_still_clears_what_central_had(centrals):
+    central, _, publishing = centrals
+    central.version, central.files = 3, {"of long ago"}
+    publisher = publishing(OneLibrary("b:"), LoggedIn(central.address), version=3)
+    await central.has()
+    assert set(publisher.skipped) == {"b:"}
