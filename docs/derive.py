@@ -113,7 +113,7 @@ class Stage:
         """Starts central."""
         from central.server import running_central  # noqa: PLC0415 - the paths are set above
 
-        central = await self.stack.enter_async_context(running_central(self.base / "central", listen="127.0.0.1:0"))
+        central = await self.stack.enter_async_context(running_central(self.base / "central", insecure=True))
         self.recorder.names[central.address] = "central"
         self.central = central.address
 
@@ -126,7 +126,9 @@ class Stage:
         shared.mkdir(parents=True)
         (shared / f"{name}.txt").write_text(f"a file of {name}")
         home = self.base / name / "home"
-        settings = ServeSettings(home=home, shared=shared, centrals=(self.central,), name=name, listen="127.0.0.1:0")
+        settings = ServeSettings(
+            home=home, shared=shared, centrals=(self.central,), name=name, listen="127.0.0.1:0", insecure=True
+        )
         with noted_channels(self.recorder, name):
             peer = await self.stack.enter_async_context(daemon.running_peer(settings))
         self.recorder.names[peer.contact().addresses[0]] = name

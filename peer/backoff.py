@@ -19,7 +19,7 @@ def login_pause(error: errors.RelevoError, failures: int) -> float:
     if isinstance(error, errors.Busy):
         return error.retry_after + jittered(failures)
     if isinstance(error, errors.Revoked | errors.NotEnrolled):
-        return min(LAST_REFUSED_BACKOFF, REFUSED_BACKOFF * 2 ** min(max(failures - 1, 0), 10))
+        return min(LAST_REFUSED_BACKOFF, REFUSED_BACKOFF * 2.0 ** min(max(failures - 1, 0), 10))
     if isinstance(error, errors.WrongIdentity) and failures > PATIENT_FAILURES:
         return REFUSED_BACKOFF
     if isinstance(error, errors.Unreachable | errors.Defect | errors.Cancelled | errors.SessionUnknown):

@@ -26,7 +26,8 @@ from peer.commands.state import logout, status, transfers
 def relevo(ctx: click.Context, home: Path | None) -> None:
     """Share files straight from machine to machine.
 
-    `relevo serve DIR --central HOST:PORT` runs a peer; the other commands talk to it.
+    `relevo serve DIR --join TOKEN` makes this machine a peer, `relevo serve` runs it from then on; the other commands
+    talk to it. The token comes from the network's operator.
 
     Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 not found, 5 try again later, 7 refused, 130 stopped with Ctrl-C.
     """

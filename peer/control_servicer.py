@@ -9,15 +9,17 @@ from core import errors
 from core.pages import decode_token, encode_token, page_size
 from core.times import to_timestamp
 from peer.contacts import Contact
+from peer.credentials import Credentials
 from peer.downloads import Downloads
 from peer.library import Library
+from peer.renewal import Renewal
 from peer.routes import TIMEOUT, Routes
 from peer.serving import Serving
 from peer.session import Session
 from peer.storing import Storing
 from peer.transfers import Transfers
 from peer.uploads import Uploads
-from peer.views import route_message, transfer_message, utf8
+from peer.views import membership_message, route_message, transfer_message, utf8
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.peer_control_pb2_grpc import PeerControlServicer
@@ -41,6 +43,8 @@ class Parts:
     storing: Storing
     serving: Serving
     clock: Callable[[], float]
+    credentials: Credentials | None
+    renewal: Renewal | None
     leave: Callable[[], Any]
     version: str
 
@@ -78,7 +82,14 @@ class ControlServicer(PeerControlServicer):
             received_bytes=parts.transfers.received_bytes,
             version=parts.version,
             session_id=session.login.session_id if session.login else "",
+            membership=self._membership(),
         )
+
+    def _membership(self) -> pb2.MembershipStatus | None:
+        credentials, renewal = self._parts.credentials, self._parts.renewal
+        if credentials is None or renewal is None:
+            return None
+        return membership_message(credentials.membership, renewal.due)
 
     async def ListFiles(
         self, request: pb2.PeerControlListFilesRequest, context: Context

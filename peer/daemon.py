@@ -14,21 +14,27 @@ from typing import Any
 import click
 
 from core import errors
-from core.access import OWN_SOCKET
+from core.access import OWN_SOCKET, PLAINTEXT, Certificates
 from core.identity import Identity
 from core.listening import bind
 from core.own_directory import claim
 from core.reachable import advertised
 from core.rpc import CONTROL_MESSAGE, Server, tune_allocator
+from core.tls import server_credentials
 from peer.carrying import DirectCarrier
+from peer.central_time import CentralTime
 from peer.channels import Channels
 from peer.contacts import Contact
 from peer.control_servicer import ControlServicer, Parts
+from peer.credentials import Credentials
 from peer.downloads import Downloads
+from peer.enrolling import Enrolling
 from peer.holders import Holders
+from peer.joining import Joined, joined
 from peer.library import Library
 from peer.publishing import Publisher
 from peer.relay_servicer import RelayServicer
+from peer.renewal import Renewal
 from peer.reporting import Reporter
 from peer.routes import Routes
 from peer.serving import Serving
@@ -55,27 +61,38 @@ class Peer:
     """A running peer.
 
     Attributes:
-        contact: how it introduces itself at this moment.
+        credentials: what it shows and accepts in handshakes; None in plaintext.
+        renewal: keeps them fresh; None in plaintext.
         stopped: done when the peer has to stop; raises why, or returns None after a logout.
     """
 
-    def __init__(self, settings: ServeSettings, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: ServeSettings,
+        identity: Identity,
+        member: Joined | None,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        """Puts it together; without a membership (`member`) it serves and calls in plaintext."""
         self.settings = settings
-        self.identity = Identity.load_or_create(settings.home / "key.pem")
+        self.identity = identity
+        self.credentials = Credentials(identity, settings.home, member.membership) if member else None
         self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.server = Server()
+        self.server = _server(self.credentials, wall)
         self.control = Server(CONTROL_MESSAGE, way_in=OWN_SOCKET)
-        self.channels = Channels()
+        self.channels = Channels(self.credentials)
         self.library = Library(settings.shared, settings.home, clock)
         self.routes = Routes(self.channels, settings.centrals[0], settings.friends, clock)
         self.session = Session(
             self.identity,
             self.channels,
             settings.centrals,
-            Introduction(settings.name, self._addresses, self._free_bytes),
+            Introduction(settings.name, self._addresses, self._free_bytes, self._trust_version),
             clock=clock,
             wall=wall,
         )
+        self.renewal = self._renewal(member, clock)
         self.serving = Serving(self.library)
         self.transfers = Transfers(wall)
         self.publisher = Publisher(self.library, self.session, self.channels)
@@ -134,11 +151,15 @@ class Peer:
         await self.server.start(RELAY)
         await self.control.start(CONTROL)
         self._run(self.session.run(), self.publisher.run(), self.reporter.run())
+        if self.renewal:
+            self._run(self.renewal.run())
 
     async def stop(self) -> None:
         """Logs out when that has not been done, and takes everything down; nothing is lost on disk."""
         async with contextlib.AsyncExitStack() as steps:  # the last one is taken first, and none is left out
             steps.callback(control_socket(self.settings.home).unlink, missing_ok=True)
+            if self.credentials:
+                steps.push_async_callback(self.credentials.close)
             steps.push_async_callback(self.channels.close)
             steps.push_async_callback(self.library.close)
             steps.push_async_callback(self.control.stop, DRAIN)
@@ -175,6 +196,34 @@ class Peer:
         listeners.neighbours = neighbours
         listeners.directives = self.storing.obey
         listeners.catalogue_version = self.publisher.central_has
+        if self.credentials:
+            listeners.trust = self.credentials.hear
+            self.credentials.on_change = self._reconnect
+
+    def _reconnect(self) -> None:
+        """Has everything go on by connections that show and accept what counts now."""
+        self.channels.renew()
+        self.session.move()
+        if self.renewal:
+            self.renewal.replan()
+
+    def _renewal(self, member: Joined | None, clock: Callable[[], float]) -> Renewal | None:
+        if member is None or self.credentials is None:
+            return None
+        renewal = Renewal(
+            self.credentials,
+            Enrolling(self.identity, self.session.time),
+            lambda: self.session.centrals,
+            clock=clock,
+            time=self.session.time,
+            name=self.settings.name,
+            token=member.token,
+        )
+        self.session.guard = renewal
+        return renewal
+
+    def _trust_version(self) -> int:
+        return self.credentials.trust().version if self.credentials else 0
 
     def _run(self, *works: Any) -> None:
         def ended(task: asyncio.Task[Any]) -> None:
@@ -207,9 +256,19 @@ class Peer:
             storing=self.storing,
             serving=self.serving,
             clock=self._clock,
+            credentials=self.credentials,
+            renewal=self.renewal,
             leave=self.leave,
             version=metadata.version("relevo"),
         )
+
+
+def _server(credentials: Credentials | None, wall: Callable[[], float]) -> Server:
+    """Returns the server for other peers: only members get in, or anybody in plaintext."""
+    if credentials is None:
+        return Server(way_in=PLAINTEXT)
+    way_in = Certificates(credentials.trust, wall)
+    return Server(way_in=way_in, credentials=server_credentials(credentials.material))
 
 
 @contextlib.contextmanager
@@ -234,9 +293,22 @@ def _locked(home: Path) -> Any:
 async def running_peer(
     settings: ServeSettings, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
 ) -> AsyncIterator[Peer]:
-    """Runs a peer in this event loop while the context is open."""
+    """Runs a peer in this event loop while the context is open.
+
+    Raises:
+        InvalidInput: the settings contradict each other, or the token is damaged.
+        NotPossible: the home or an address cannot be used, or the peer is no member and has no token.
+        RelevoError: it has to join, and central refuses or is not reached.
+    """
+    settings.check()
     with _locked(settings.home):
-        peer = Peer(settings, clock, wall)
+        identity = Identity.load_or_create(settings.home / "key.pem")
+        member = None
+        if settings.insecure:
+            log.warning("PLAINTEXT: nothing is encrypted, and nobody has to prove who they are")
+        else:
+            member = await joined(settings, identity, CentralTime(clock, wall))
+        peer = Peer(member.settings if member else settings, identity, member, clock, wall)
         try:
             await peer.start()
             yield peer
@@ -256,7 +328,7 @@ async def _serve(settings: ServeSettings) -> None:
         if peer.stopped.done():
             return await peer.stopped
         try:
-            remember(settings)
+            remember(peer.settings)
         except OSError as error:
             log.warning("the home cannot remember these settings: %s", error)
         if not peer.session.live:

@@ -46,6 +46,8 @@ async def joined(settings: ServeSettings, identity: Identity, time: CentralTime)
     if token is None:
         if membership is None:
             raise NotPossible(HOW_TO_JOIN)
+        if not settings.centrals:
+            raise NotPossible("this home does not remember where central is; run relevo serve DIR --central HOST:PORT")
         return Joined(settings, membership, None)
     if membership is not None and membership.network_id == network_id_of(token.authority):
         log.info("this peer is a member of the network %s already; the token is not needed", membership.network_id)

@@ -53,7 +53,7 @@ class Renewal:
     """Renews the certificate at two thirds of its life, when the authority has changed, and when it is refused.
 
     Attributes:
-        time: when the certificate is going to be renewed, in seconds since 1970.
+        due: when the certificate is going to be renewed, in seconds since 1970.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Renewal:
         centrals: Callable[[], Sequence[str]],
         *,
         clock: Callable[[], float],
-        now: CentralTime,
+        time: CentralTime,
         name: str = "",
         token: JoinToken | None = None,
         pace: Pace | None = None,
@@ -75,7 +75,7 @@ class Renewal:
             enrolling: asks central.
             centrals: tells central's addresses in the order in which to try them.
             clock: monotonic seconds.
-            now: central's time.
+            time: central's.
             name: what the peer calls itself when it has to join anew.
             token: for joining anew when central does not know this peer any more.
             pace: how patiently to ask.
@@ -84,7 +84,7 @@ class Renewal:
         self._enrolling = enrolling
         self._centrals = centrals
         self._clock = clock
-        self._now = now
+        self._central = time
         self._name = name
         self._token = token
         self._pace = pace or Pace()
@@ -93,30 +93,30 @@ class Renewal:
         self._asks = 0  # since central failed first, or refused first
         self._ask_after = 0.0
         self._refusal: errors.RelevoError | None = None
-        self.time = self._planned()
+        self.due = self._planned()
 
     def replan(self) -> None:
         """Says that the network may have a new authority, whose certificates are wanted soon."""
-        self.time = self._planned()
+        self.due = self._planned()
         self._wanted.set()
 
     async def run(self) -> None:
         """Renews for ever, whenever it is time."""
         tries = 0
         while True:
-            await self._sleep(self.time - self._now.now)
-            if self._now.now < self.time:
+            await self._sleep(self.due - self._central.now)
+            if self._central.now < self.due:
                 continue
             before = self._credentials.membership
             try:
                 await self._renew(before)
                 tries = 0
                 # A clock that is off, or a very short life, makes no storm of renewals.
-                self.time = max(self.time, self._now.now + self._credentials.membership.life / 10)
+                self.due = max(self.due, self._central.now + self._credentials.membership.life / 10)
             except errors.RelevoError as error:
                 tries += 1
                 pause = self._pause(error, tries)
-                self.time = self._now.now + pause
+                self.due = self._central.now + pause
                 log.warning("the certificate is not renewed: %s; next try in %.1f s", error, pause)
 
     async def ready(self) -> None:
@@ -126,7 +126,7 @@ class Renewal:
             RelevoError: it cannot be renewed now, and why.
         """
         membership = self._credentials.membership
-        if membership.expired(self._now.now):
+        if membership.expired(self._central.now):
             await self._renew(membership)
 
     async def explain(self, error: errors.RelevoError, failures: int) -> errors.RelevoError | None:
@@ -188,7 +188,7 @@ class Renewal:
             except errors.NotEnrolled as error:
                 raise errors.NotEnrolled(_NOT_ENROLLED) from error
             self._credentials.renewed(answer, asked)
-            self.time = self._planned()
+            self.due = self._planned()
             log.info("the certificate is renewed; it counts for %.1f h", answer.life / 3600)
 
     async def _answer(self, asked: Membership) -> Membership:
@@ -205,7 +205,7 @@ class Renewal:
         membership = self._credentials.membership
         spread = random.uniform(0, membership.spread())  # noqa: S311 - spreads peers
         due = membership.renew_time() + spread
-        return due if membership.of_issuing_authority() else min(due, self._now.now + spread)
+        return due if membership.of_issuing_authority() else min(due, self._central.now + spread)
 
     def _pause(self, error: errors.RelevoError, tries: int) -> float:
         """Returns how long to wait after a renewal that failed: many tries fit into the life that is left."""

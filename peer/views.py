@@ -3,9 +3,10 @@
 import grpc
 
 from core.times import to_duration, to_timestamp
+from peer.membership import Membership
 from peer.routes import Taken
 from peer.transfers import Kind, State, Transfer
-from relevo.v1.peer_control_pb2 import Route, TransferKind, TransferSource, TransferState
+from relevo.v1.peer_control_pb2 import MembershipStatus, Route, TransferKind, TransferSource, TransferState
 from relevo.v1.peer_control_pb2 import Transfer as TransferMessage
 
 _KINDS = {
@@ -35,6 +36,17 @@ def route_message(taken: Taken) -> Route:
         peer=contact.to_info() if contact else None,
         address=taken.way.address,
         took=to_duration(taken.seconds),
+    )
+
+
+def membership_message(membership: Membership, renew_time: float) -> MembershipStatus:
+    """Returns what makes this peer a member; `renew_time` is in seconds since 1970."""
+    return MembershipStatus(
+        network_id=membership.network_id,
+        certificate_expire_time=to_timestamp(membership.expires),
+        renew_time=to_timestamp(renew_time),
+        trust_version=membership.trust.version,
+        revoked_count=len(membership.trust.revoked),
     )
 
 

@@ -54,6 +54,7 @@ class Network:
                 "centrals": (self.central.address,),
                 "name": name,
                 "listen": "127.0.0.1:0",
+                "insecure": True,
                 **settings,
             }
         )
@@ -103,7 +104,9 @@ async def fetch(peer, path, directory):
 @pytest.fixture
 async def network(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
-        central = await stack.enter_async_context(running_central(tmp_path / "central", listen="127.0.0.1:0"))
+        central = await stack.enter_async_context(
+            running_central(tmp_path / "central", listen="127.0.0.1:0", insecure=True)
+        )
         yield Network(tmp_path, central, stack)
 
 
@@ -376,7 +379,9 @@ async def test_a_copied_home_supersedes_the_older_daemon_which_stops_and_says_so
 async def test_central_restarts_and_peers_go_on_without_login_or_publishing(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(running_central(tmp_path / "central", listen="127.0.0.1:0"))
+        central = await first.enter_async_context(
+            running_central(tmp_path / "central", listen="127.0.0.1:0", insecure=True)
+        )
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.txt": b"a"})
         ben = await network.join("ben")
@@ -384,7 +389,7 @@ async def test_central_restarts_and_peers_go_on_without_login_or_publishing(tmp_
         version = ana.publisher._published.version
         await first.aclose()
         await eventually(lambda: not ana.session.live)
-        await stack.enter_async_context(running_central(tmp_path / "central", listen=central.address))
+        await stack.enter_async_context(running_central(tmp_path / "central", listen=central.address, insecure=True))
         await eventually(lambda: ana.session.live and ben.session.live)
         assert await files(ben) == ["a.txt"]
         assert [peer.session.login.session_id for peer in (ana, ben)] == sessions
@@ -394,11 +399,13 @@ async def test_central_restarts_and_peers_go_on_without_login_or_publishing(tmp_
 async def test_a_central_that_lost_its_store_is_published_to_anew(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(running_central(tmp_path / "one", listen="127.0.0.1:0"))
+        central = await first.enter_async_context(
+            running_central(tmp_path / "one", listen="127.0.0.1:0", insecure=True)
+        )
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.txt": b"a"})
         await first.aclose()
-        await stack.enter_async_context(running_central(tmp_path / "two", listen=central.address))
+        await stack.enter_async_context(running_central(tmp_path / "two", listen=central.address, insecure=True))
         await eventually(lambda: ana.session.live)
 
         async def listed():
@@ -411,7 +418,9 @@ async def test_blocks_are_served_while_central_is_gone(tmp_path):
     data = noise(24 * MIB)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(running_central(tmp_path / "central", listen="127.0.0.1:0"))
+        central = await first.enter_async_context(
+            running_central(tmp_path / "central", listen="127.0.0.1:0", insecure=True)
+        )
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.bin": data})
         ben = await network.join("ben")

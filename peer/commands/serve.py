@@ -21,19 +21,24 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--friend",
-    type=params.address,
+    type=params.friend,
     multiple=True,
-    metavar="HOST:PORT",
+    metavar="PEER_ID@HOST:PORT",
     help="A peer to ask when neither a neighbour nor central answers; repeat for others.",
+)
+@click.option(
+    "--join",
+    default="",
+    metavar="TOKEN",
+    help="Become a member of the network whose operator gave this token; needed once.",
 )
 @click.option("--name", metavar="NAME", help="What others see this peer as.  [default: the host name]")
 @click.option(
     "--listen",
     type=params.listen_address,
-    default="[::]:0",
-    show_default=True,
     metavar="HOST:PORT",
-    help="Where to serve other peers: [::] is every address, IPv4 too; with port 0 the system chooses.",
+    help="Where to serve other peers: [::] is every address, IPv4 too; with port 0 the system chooses.  "
+    "[default: [::]:0; 127.0.0.1:0 with --insecure]",
 )
 @click.option(
     "--advertise",
@@ -50,7 +55,8 @@ if TYPE_CHECKING:
     metavar="SIZE",
     help="Most to store for others.",
 )
-@click.option("--insecure", is_flag=True, help="Allow connections that are not encrypted.")
+@click.option("--insecure", is_flag=True, help="Use no encryption and no identity: for trying it on one machine.")
+@click.option("--insecure-anywhere", is_flag=True, help="With --insecure, serve other machines all the same.")
 @config_option
 @log_option
 @click.pass_context
@@ -60,32 +66,43 @@ def serve(
     *,
     central: tuple[str, ...],
     friend: tuple[str, ...],
+    join: str,
     name: str | None,
-    listen: str,
+    listen: str | None,
     advertise: str,
     store_quota: int,
     insecure: bool,
+    insecure_anywhere: bool,
 ) -> None:
     """Share the directory DIR with the network, until stopped.
 
-    DIR, --central, --friend and --name may be left out when this home has been served before: it remembers them.
-    Every option can also stand in the environment (RELEVO_CENTRAL, RELEVO_LISTEN, …) or in the --config file.
+    The first time, --join takes the token that the network's operator got from `relevo-central invite`; it says where
+    central is, too. DIR, --central, --friend and --name may be left out when this home has been served before: it
+    remembers them. Every option can also stand in the environment (RELEVO_JOIN, RELEVO_LISTEN, …) or in the --config
+    file.
     """
     from peer.settings import ServeSettings, default_name, recall  # noqa: PLC0415 - `--help` does without
 
     home: Path = ctx.obj
+    if insecure and join:
+        raise click.UsageError("--join makes this peer a member, and --insecure does without members: choose one", ctx)
     kept = recall(home)
     settings = ServeSettings(
         home=home,
         shared=_shared(ctx, directory, home, kept),
-        centrals=_centrals(ctx, central, kept),
+        centrals=central or (() if join else kept.centrals),
         friends=friend or kept.friends,
         name=_name(ctx, name or kept.name or default_name()),
-        listen=listen,
+        listen=listen or ("127.0.0.1:0" if insecure else "[::]:0"),
         advertise=advertise,
         store_quota=store_quota,
+        join=join,
         insecure=insecure,
+        insecure_anywhere=insecure_anywhere,
     )
+    if insecure and not settings.centrals:
+        raise click.UsageError("name the central to use: --central HOST:PORT", ctx)
+    settings.check()
     from peer.daemon import run  # noqa: PLC0415 - slow to import, and `--help` does without
 
     run(settings)
@@ -94,7 +111,7 @@ def serve(
 def _shared(ctx: click.Context, given: Path | None, home: Path, kept: "Remembered") -> Path:
     directory = given or kept.shared
     if directory is None:
-        raise click.UsageError("name the directory to share: relevo serve DIR --central HOST:PORT", ctx)
+        raise click.UsageError("name the directory to share: relevo serve DIR --join TOKEN", ctx)
     shared = directory.absolute()
     if not shared.is_dir():
         what = "is not a directory:" if shared.exists() else "does not exist: make it first, or"
@@ -112,13 +129,6 @@ def _keep_apart(ctx: click.Context, shared: Path, home: Path) -> None:
             "share another directory, or choose another --home",
             ctx,
         )
-
-
-def _centrals(ctx: click.Context, given: tuple[str, ...], kept: "Remembered") -> tuple[str, ...]:
-    centrals = given or kept.centrals
-    if not centrals:
-        raise click.UsageError("name the central to join: --central HOST:PORT", ctx)
-    return centrals
 
 
 def _name(ctx: click.Context, name: str) -> str:

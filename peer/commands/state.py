@@ -40,7 +40,9 @@ def status_page(found: "GetStatusResponse", now: float) -> list[str]:
     """Returns the lines of the daemon's state; `now` is in seconds since 1970."""
     facts = [
         ("peer", f"{found.peer.name}  {found.peer.peer_id[: show.SHORTEST_ID]}  {', '.join(found.peer.addresses)}"),
+        ("peer id", found.peer.peer_id),
         ("network", _session(found, now)),
+        ("identity", _membership(found, now)),
         *_neighbours(found),
         ("shares", _shares(found)),
         ("stores", _stores(found)),
@@ -59,6 +61,23 @@ def _session(found: "GetStatusResponse", now: float) -> str:
         return f"logged in to central at {found.central} ({since})"
     why = f": {found.session_problem}" if found.session_problem else ""
     return f"NOT logged in to central at {found.central} ({since}){why}"
+
+
+def _membership(found: "GetStatusResponse", now: float) -> str:
+    if not found.HasField("membership"):
+        return "PLAINTEXT: nothing is encrypted, and nobody has to prove who they are"
+    member = found.membership
+    left, renews = member.certificate_expire_time.seconds - now, member.renew_time.seconds - now
+    until = f"{_clock(member.certificate_expire_time.seconds)} (for {show.span(left)})"
+    if left <= 0:
+        until = f"{_clock(member.certificate_expire_time.seconds)}: EXPIRED"
+    when = f"renewed {_clock(member.renew_time.seconds)}" if renews > 0 else "renewed as soon as central answers"
+    return f"member of {member.network_id}, certificate good until {until}, {when}"
+
+
+def _clock(seconds: float) -> str:
+    when = show.moment(seconds)
+    return f"{when:%Y-%m-%d %H:%M} UTC" if when else "-"
 
 
 def _neighbours(found: "GetStatusResponse") -> Iterator[tuple[str, str]]:

@@ -32,7 +32,12 @@ class Network:
         for path, data in dict(files).items():
             (shared / path).write_bytes(data)
         settings = ServeSettings(
-            home=home, shared=shared, centrals=centrals or (self.central.address,), name=name, listen="127.0.0.1:0"
+            home=home,
+            shared=shared,
+            centrals=centrals or (self.central.address,),
+            name=name,
+            listen="127.0.0.1:0",
+            insecure=True,
         )
         peer = await self.stack.enter_async_context(running_peer(settings))
         channel = open_channel(control_address(home))
@@ -48,7 +53,7 @@ class Network:
 @pytest.fixture
 async def network(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
-        central = await stack.enter_async_context(running_central(tmp_path / "central"))
+        central = await stack.enter_async_context(running_central(tmp_path / "central", insecure=True))
         yield Network(tmp_path, central, stack)
 
 

@@ -215,7 +215,9 @@ async def test_status_tells_the_whole_story(daemon, run):
     )
     assert (await run("status")).stdout.splitlines() == [
         "peer       ana  aaaaaaaa  127.0.0.1:4321, [::1]:4321",
+        f"peer id    {'a' * 52}",
         "network    logged in to central at 127.0.0.1:7400 (-)",
+        "identity   PLAINTEXT: nothing is encrypted, and nobody has to prove who they are",
         "neighbours primary ana (127.0.0.1:4321) · backup ben (127.0.0.1:4400)",
         "last route through primary neighbour ana (127.0.0.1:4321), 3 ms",
         "shares     /srv/ana: 120 files, 3.0 GiB, 3 more being read",

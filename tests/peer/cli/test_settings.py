@@ -24,6 +24,8 @@ from peer.settings import (
     remember,
 )
 
+ID = "a" * 52
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
@@ -86,7 +88,8 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
 @pytest.mark.parametrize(
     ("variable", "value", "attribute", "expected"),
     [
-        ("RELEVO_FRIEND", "a:1 b:2", "friends", ("a:1", "b:2")),
+        ("RELEVO_FRIEND", f"{ID}@a:1 {ID}@b:2", "friends", (f"{ID}@a:1", f"{ID}@b:2")),
+        ("RELEVO_JOIN", "relevo1_x", "join", "relevo1_x"),
         ("RELEVO_ADVERTISE", "[::1]", "advertise", "::1"),
         ("RELEVO_STORE_QUOTA", "1.5GiB", "store_quota", 3 << 29),
         ("RELEVO_INSECURE", "1", "insecure", True),
@@ -108,7 +111,10 @@ def test_the_file_can_name_the_directory_and_friends(serve, served, shared, tmp_
     ("args", "words"),
     [
         ([], "name the directory to share"),
-        (["{shared}"], "name the central to join"),
+        (["{shared}", "--insecure"], "name the central to use"),
+        (["{shared}", "--insecure", "--join", "relevo1_x"], "choose one"),
+        (["{shared}", "--friend", "id@h:1"], "is not a peer id"),
+        (["{shared}", "--friend", f"{ID}@h"], "is not HOST:PORT"),
         (["{shared}/none", "--central", "c:1"], "does not exist"),
         (["{shared}/file", "--central", "c:1"], "is not a directory: name another"),
         (["{shared}", "--central", "c"], "is not HOST:PORT"),
@@ -132,6 +138,35 @@ def test_wrong_usage_is_one_line_and_exit_code_2(serve, served, home, shared, *,
     assert result.stderr.count("\n") == 1
     assert "\x1b" not in result.stderr
     assert served == []
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--friend", "f:1"], "friend: say who is expected at f:1: PEER_ID@f:1"),
+        (["--insecure", "--listen", "0.0.0.0:0"], "in plaintext anybody who reaches 0.0.0.0:0"),
+        (["--insecure", "--listen", "[::]:7"], "--insecure-anywhere"),
+        (["--insecure", "--listen", "192.0.2.1:7"], "--insecure-anywhere"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_before_anything_starts(serve, served, shared, args, words):
+    result = serve(shared, "--central", "c:1", *args)
+    assert (result.exit_code, served) == (2, [])
+    assert words in result.stderr
+
+
+def test_plaintext_stays_on_this_machine_unless_somebody_insists(serve, served, shared):
+    assert serve(shared, "--central", "c:1", "--insecure").exit_code == 0
+    serve(shared, "--central", "c:1", "--insecure", "--insecure-anywhere", "--listen", "0.0.0.0:5")
+    serve(shared, "--central", "c:1", "--insecure", "--listen", "[::1]:5", "--friend", "f:1")
+    assert [found.listen for found in served] == ["127.0.0.1:0", "0.0.0.0:5", "[::1]:5"]
+
+
+def test_a_token_stands_in_for_where_central_is_and_is_never_shown(serve, served, home, shared):
+    remember(ServeSettings(home=home, shared=shared, centrals=("old:1",)))
+    assert serve(shared, "--join", "relevo1_secret").exit_code == 0
+    assert (served[0].centrals, served[0].join) == ((), "relevo1_secret")
+    assert "secret" not in repr(served[0])
 
 
 def test_a_home_below_a_hidden_directory_may_lie_in_the_shared_one(served, tmp_path):
@@ -175,7 +210,7 @@ def test_a_path_that_is_not_valid_utf8_is_remembered_too(home):
 
 
 def test_serve_without_arguments_goes_on_as_before(serve, served, home, shared):
-    before = ServeSettings(home=home, shared=shared, centrals=("a:1",), friends=("f:3",), name="ana")
+    before = ServeSettings(home=home, shared=shared, centrals=("a:1",), friends=(f"{ID}@f:3",), name="ana")
     remember(before)
     assert serve().exit_code == 0
     assert served == [before]
