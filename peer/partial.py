@@ -26,7 +26,6 @@ from peer.targets import exists_already
 
 # Blocks that one call of `verified` hashes at most, so that whoever waits for it can stop between two.
 SLICE = 64
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STAT_BLOCK = 512
 _STOPPED = "the download was stopped"
 
@@ -113,11 +112,15 @@ class Partial:
     def copy_from(self, source: Path, stopped: Callable[[], bool]) -> None:
         """Replaces everything by the bytes of a local file, unchecked; stops early when `stopped` says so.
 
+        Args:
+            source: absolute, links resolved: none is followed any more.
+            stopped: is asked now and then.
+
         Raises:
             NotPossible: the source cannot be read, or the copy not written.
         """
         with self._disk():
-            original = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            original = rooted.open_file(Path(source.anchor), str(source.relative_to(source.anchor)))
         try:
             with self._locked() as descriptor:
                 os.ftruncate(descriptor, 0)
@@ -163,6 +166,8 @@ class Partial:
                 self._named = False
             except AlreadyExists as error:
                 raise exists_already(location) from error
+            if not os.path.samestat(rooted.status(self.directory, name), os.fstat(descriptor)):
+                raise NotPossible(f"{printable(str(location))} was replaced while it was finished; look at it")
         return location
 
     def discard(self) -> None:
@@ -217,21 +222,25 @@ class Partial:
             )
 
     def _open(self) -> int:
-        directory = rooted.open_directory(self.directory)
-        try:
-            while True:
-                descriptor = os.open(self.name, _OPEN, 0o666, dir_fd=directory)
-                try:
-                    if self._is_ours(directory, descriptor):
-                        return descriptor
-                except BaseException:
-                    os.close(descriptor)
-                    raise
+        while True:
+            self._check_ours()
+            descriptor = rooted.resume_file(self.directory, self.name)
+            try:
+                if self._is_ours(descriptor):
+                    return descriptor
+            except BaseException:
                 os.close(descriptor)
-        finally:
-            os.close(directory)
+                raise
+            os.close(descriptor)
 
-    def _is_ours(self, directory: int, descriptor: int) -> bool:
+    def _check_ours(self) -> None:
+        """Refuses what relevo did not make: links, directories, pipes, sockets, devices, files of another user."""
+        with suppress(FileNotFoundError):
+            found = rooted.status(self.directory, self.name)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                raise NotPossible(f"{printable(str(self.directory / self.name))} is in the way; remove it")
+
+    def _is_ours(self, descriptor: int) -> bool:
         """Locks; returns False when the name has come to mean another file, so that it has to be opened again."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,18 +248,17 @@ class Partial:
             raise Busy(
                 f"another program fetches this file into {printable(str(self.directory))}; wait for it"
             ) from error
+        self._check_ours()  # again: it may have been another when it was opened
         opened = os.fstat(descriptor)
-        if not stat.S_ISREG(opened.st_mode) or opened.st_uid != os.geteuid():
-            raise NotPossible(f"{printable(str(self.directory / self.name))} is in the way; remove it")
         try:
-            named = os.stat(self.name, dir_fd=directory, follow_symlinks=False)
+            named = rooted.status(self.directory, self.name)
         except FileNotFoundError:
             return False
         if not os.path.samestat(opened, named):
             return False
         if opened.st_nlink > 1:
             # It got its final name, and a crash came before this one was removed: those bytes are the user's.
-            os.unlink(self.name, dir_fd=directory)
+            rooted.remove(self.directory, self.name)
             return False
         return True
 

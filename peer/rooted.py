@@ -1,26 +1,32 @@
 """Files beneath a root: the one place where names meet the file system.
 
 Every function takes a root, which the local user chose, and a path relative to it, which may come from anywhere. The
-path is walked part by part with directory descriptors, and no symbolic link is followed on the way or at its end, so
-that neither a name nor a link that is swapped in at the wrong moment leads out of the root. The root itself may be a
-link.
+path is resolved beneath a descriptor of the root, and no symbolic link is followed on the way or at its end, so that
+neither a name nor a link that is swapped in at the wrong moment leads out of the root. The root itself may be a link.
 """
 
 import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import AlreadyExists, InvalidInput, NotPossible
+from core.names import printable
+from peer import kernel
+from peer.beneath import open_beneath
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+# Without waiting: opening a pipe would wait for its other end.
+_READ = os.O_RDONLY | os.O_NONBLOCK
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
+_RESUME = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
 # What file systems without hard links answer to link().
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+# What systems and file systems answer that cannot rename without replacing.
+_NO_RENAME = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +68,25 @@ def open_directory(root: Path, relative: str = "") -> int:
         InvalidInput: the path does not stay beneath a root.
         OSError: it is not there, a part of it is a link or no directory, or it cannot be opened.
     """
-    parts = parts_of(relative)
-    current = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in parts:
-        try:
-            deeper = os.open(part, _DIRECTORY, dir_fd=current)
-        finally:
-            os.close(current)
-        current = deeper
-    return current
+    parts_of(relative)
+    top = os.open(root, _DIRECTORY | os.O_CLOEXEC)
+    if not relative:
+        return top
+    try:
+        return open_beneath(top, relative, _DIRECTORY)
+    finally:
+        os.close(top)
+
+
+def _open(root: Path, relative: str, flags: int, mode: int = 0) -> int:
+    """Opens what is not the root itself."""
+    if not parts_of(relative):
+        raise InvalidInput("path", "the path names no file")
+    top = os.open(root, _DIRECTORY | os.O_CLOEXEC)
+    try:
+        return open_beneath(top, relative, flags, mode)
+    finally:
+        os.close(top)
 
 
 @contextmanager
@@ -112,12 +128,20 @@ def open_file(root: Path, relative: str) -> int:
         NotPossible: it is not a regular file.
         OSError: it is not there, a link is in the way, or it may not be read.
     """
-    with parent_of(root, relative) as (directory, name):
-        descriptor = os.open(name, _READ, dir_fd=directory)
+    try:
+        descriptor = _open(root, relative, _READ)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise _not_regular(relative) from error
+        raise
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise NotPossible(f"{name!r} is not a regular file")
+    raise _not_regular(relative)
+
+
+def _not_regular(relative: str) -> NotPossible:
+    return NotPossible(f"{printable(relative)} is not a regular file")
 
 
 def create_file(root: Path, relative: str, mode: int = 0o666) -> int:
@@ -128,8 +152,36 @@ def create_file(root: Path, relative: str, mode: int = 0o666) -> int:
         FileExistsError: something stands there.
         OSError: as open_directory; or it cannot be written.
     """
-    with parent_of(root, relative) as (directory, name):
-        return os.open(name, _CREATE, mode, dir_fd=directory)
+    return _open(root, relative, _CREATE, mode)
+
+
+def resume_file(root: Path, relative: str, mode: int = 0o666) -> int:
+    """Returns a descriptor for writing and reading what stands at a path, or a new file; does not wait for pipes.
+
+    What was opened may be anything but a link: whoever calls looks at it before writing.
+
+    Raises:
+        InvalidInput, OSError: as create_file.
+    """
+    return _open(root, relative, _RESUME, mode)
+
+
+def entries(root: Path, relative: str = "") -> dict[str, os.stat_result]:
+    """Returns what a directory beneath `root` holds, name to how it looks, links not followed.
+
+    Raises:
+        InvalidInput, OSError: as open_directory.
+    """
+    descriptor = open_directory(root, relative)
+    found: dict[str, os.stat_result] = {}
+    try:
+        with os.scandir(descriptor) as entries_there:
+            for entry in entries_there:
+                with suppress(FileNotFoundError):  # it went meanwhile
+                    found[entry.name] = entry.stat(follow_symlinks=False)
+    finally:
+        os.close(descriptor)
+    return found
 
 
 def make_directories(root: Path, relative: str, mode: int = 0o777) -> None:
@@ -153,8 +205,6 @@ def make_directories(root: Path, relative: str, mode: int = 0o777) -> None:
 def move_into_place(root: Path, temporary: str, target: str) -> None:
     """Gives a finished file its name, and syncs the directories; never replaces anything.
 
-    Where the file system has no hard links the name is first taken by an empty file, which is then replaced.
-
     Raises:
         AlreadyExists: something stands at the target; the temporary file stays.
         InvalidInput: a path does not stay beneath the root.
@@ -162,24 +212,30 @@ def move_into_place(root: Path, temporary: str, target: str) -> None:
     """
     with parent_of(root, temporary) as (source, old), parent_of(root, target) as (directory, new):
         try:
-            os.link(old, new, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
-            os.unlink(old, dir_fd=source)
+            _name_anew(source, old, directory, new)
         except FileExistsError as error:
-            raise AlreadyExists(f"something stands at {new!r} already; nothing is overwritten") from error
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            _take_name(directory, new)
-            os.rename(old, new, src_dir_fd=source, dst_dir_fd=directory)
+            raise AlreadyExists(f"something stands at {printable(new)} already; nothing is overwritten") from error
         os.fsync(directory)
         os.fsync(source)
 
 
-def _take_name(directory: int, name: str) -> None:
+def _name_anew(source: int, old: str, directory: int, new: str) -> None:
+    """Renames unless something stands at the new name, in the first way that the file system has."""
     try:
-        os.close(os.open(name, _CREATE, dir_fd=directory))
-    except FileExistsError as error:
-        raise AlreadyExists(f"something stands at {name!r} already; nothing is overwritten") from error
+        os.link(old, new, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        os.unlink(old, dir_fd=source)
+        return
+    problem = kernel.rename_new(source, os.fsencode(old), directory, os.fsencode(new))
+    if problem in _NO_RENAME:
+        # The last resort: the name is taken by an empty file, which is then replaced.
+        os.close(open_beneath(directory, new, _CREATE, 0o666))
+        os.rename(old, new, src_dir_fd=source, dst_dir_fd=directory)
+    elif problem:
+        raise OSError(problem, os.strerror(problem), new)
 
 
 def remove(root: Path, relative: str) -> None:

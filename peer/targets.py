@@ -7,10 +7,11 @@ from pathlib import Path
 
 from core.errors import AlreadyExists
 from core.manifest import Manifest
-from core.names import printable
+from core.names import normal, printable
 from peer import rooted
 from peer.disk_errors import disk_error
 from peer.library.hashing import hash_file
+from peer.listed import listed_name
 from peer.rooted import Stamp
 
 
@@ -22,15 +23,26 @@ def exists_already(location: Path) -> AlreadyExists:
     )
 
 
+def _takes_for_one(standing: Path, name: str) -> AlreadyExists:
+    return AlreadyExists(
+        f"{printable(str(standing))} stands there, and this file system takes {printable(name)} for the same name; "
+        "move it away, or choose another directory with --to"
+    )
+
+
 def existing_manifest(directory: Path, name: str, size: int) -> Manifest | None:
     """Returns the manifest of what stands at `name`; None when nothing does.
 
     Raises:
-        AlreadyExists: it cannot be the wanted file: no regular file, or not of `size` bytes.
+        AlreadyExists: it cannot be the wanted file: no regular file, not of `size` bytes, or of another name that the
+            file system takes for this one.
         NotPossible: the directory is missing, or it cannot be read.
     """
     try:
         found = rooted.status(directory, name)
+        listed = listed_name(directory, name)
+        if normal(listed) != normal(name):
+            raise _takes_for_one(directory / listed, name)
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:
             raise exists_already(directory / name)
         return hash_file(directory, name, Stamp.of(found))

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from core.errors import Corrupt, NotFound, NotPossible, RelevoError
@@ -20,6 +21,7 @@ from peer.rooted import Stamp
 
 log = logging.getLogger("relevo.library")
 _NAME = re.compile(r"[0-9a-f]{64}")
+_SHORT = re.compile(r"[0-9a-f]{2}")
 _ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
@@ -166,10 +168,13 @@ def _looks(downloads: Iterable[Remembered]) -> list[os.stat_result | None]:
 def _survey(store: Path) -> dict[bytes, Stamp]:
     """Returns the finished copies in the store; files under other names are somebody else's business."""
     found: dict[bytes, Stamp] = {}
-    for path in store.glob("[0-9a-f][0-9a-f]/*"):
-        status = path.lstat()
-        if _NAME.fullmatch(path.name) and path.name[:2] == path.parent.name and stat.S_ISREG(status.st_mode):
-            found[bytes.fromhex(path.name)] = Stamp.of(status)
+    with suppress(FileNotFoundError):
+        for short, directory in rooted.entries(store).items():
+            if not (_SHORT.fullmatch(short) and stat.S_ISDIR(directory.st_mode)):
+                continue
+            for name, status in rooted.entries(store, short).items():
+                if _NAME.fullmatch(name) and name[:2] == short and stat.S_ISREG(status.st_mode):
+                    found[bytes.fromhex(name)] = Stamp.of(status)
     return found
 
 

@@ -16,6 +16,7 @@ from peer.library.ignore import reason_of
 from peer.library.scan import Found
 from peer.library.selection import name_refusal
 from peer.library.shared_directory import SharedDirectory
+from peer.listed import as_listed, listed_name
 from peer.rooted import Stamp
 
 
@@ -46,7 +47,8 @@ class Putter:
         root = self._directory.root
         async with self._lock:
             if location.is_relative_to(root):
-                return await self._share_inside(str(location.relative_to(root)))
+                disk = str(location.relative_to(root))
+                return await self._share_inside(await asyncio.to_thread(as_listed, root, disk))
             return await self._share_outside(location, Stamp.of(status))
 
     async def _share_inside(self, disk: str) -> LibraryFile:
@@ -95,11 +97,16 @@ class Putter:
 
     async def _check_free(self, name: str) -> None:
         try:
-            await asyncio.to_thread(rooted.status, self._directory.root, name)
+            listed = await asyncio.to_thread(listed_name, self._directory.root, name)
         except FileNotFoundError:
             return
         except OSError as error:
             raise NotPossible(f"the shared directory cannot be used: {reason_of(error)}") from error
+        if normal(listed) != name:
+            raise AlreadyExists(
+                f"{printable(listed)} stands in the shared directory, and this file system takes {printable(name)} for "
+                "the same name; rename one of them"
+            )
         raise AlreadyExists(
             f"something that is not shared stands at {printable(name)} in the shared directory; rename it"
         )

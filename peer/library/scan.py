@@ -17,6 +17,7 @@ from core.names import normal
 from peer import rooted
 from peer.library.ignore import IGNORE_FILE, IgnoreRules, reason_of
 from peer.library.selection import SILENT, ancestors, kind_refusal, name_refusal
+from peer.listed import listed_name
 from peer.rooted import Stamp
 
 # What a path answers that was there a moment ago, or that leads through a link.
@@ -53,11 +54,15 @@ class Sight:
 
 @dataclass(slots=True)
 class _Look:
-    """One look under way: by which rules, what it saw, which directories are still to be walked."""
+    """One look under way: by which rules, what it saw, which directories are still to be walked.
+
+    `listed` has directories that scopes lie in, each as its own directory lists it.
+    """
 
     rules: IgnoreRules
     sight: Sight = field(default_factory=Sight)
     pending: list[str] = field(default_factory=list)
+    listed: dict[str, str] = field(default_factory=dict)
 
 
 class Scanner:
@@ -111,12 +116,23 @@ class Scanner:
     def _look_at(self, disk: str, look: _Look) -> None:
         try:
             status = rooted.status(self._root, disk)
+            listed = self._as_listed(disk, look)
         except (OSError, RelevoError) as error:
             _note(disk, error, look.sight)
-        else:
+            return
+        # A file system that folds names reports changes, and finds files, under names that nobody gave them.
+        if listed == disk or self._may_enter(listed, look):
+            disk = listed
             refusal = self._refusal(disk)
             if refusal != SILENT:
                 self._consider(disk, refusal, status, look)
+
+    def _as_listed(self, disk: str, look: _Look) -> str:
+        above, _, name = disk.rpartition("/")
+        if above and above not in look.listed:
+            look.listed[above] = self._as_listed(above, look)
+        prefix = f"{look.listed[above]}/" if above else ""
+        return prefix + listed_name(self._root, prefix + name)
 
     def _walk(self, directory: str, look: _Look) -> None:
         prefix = f"{directory}/" if directory else ""

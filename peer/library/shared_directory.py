@@ -21,6 +21,7 @@ from peer.library.settling import Settling
 from peer.library.tree import Changes, Tree
 from peer.library.watch import RootWatch
 from peer.library.worker import Worker
+from peer.listed import as_listed
 
 log = logging.getLogger("relevo.library")
 # Looking at everything takes at most this part of the time.
@@ -148,7 +149,10 @@ class SharedDirectory:
         """Looks at one path on disk and returns the file that may be offered from there."""
         await self.look({disk})
         found = self.tree.found.get(normal(disk))
-        return found if found is not None and found.disk == disk else None
+        if found is None or found.disk == disk:
+            return found
+        # Some file systems list names in another normal form than they were given.
+        return found if found.disk == await asyncio.to_thread(as_listed, self.root, disk) else None
 
     def refusal_of(self, disk: str) -> str:
         """Returns why a path on disk, or a directory above it, is skipped; empty when it has no line of its own."""

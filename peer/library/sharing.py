@@ -46,9 +46,9 @@ def temporary_prefix(home: Path) -> str:
 def remove_leftovers(root: Path, prefix: str) -> None:
     """Removes unfinished copies that a crash left at the top of the shared directory."""
     with suppress(OSError):
-        for path in root.iterdir():
-            if path.name.startswith(prefix):
-                rooted.remove(root, path.name)
+        for name in rooted.entries(root):
+            if name.startswith(prefix):
+                rooted.remove(root, name)
 
 
 def copy_beside(source: Path, root: Path, prefix: str, stopped: Callable[[], bool]) -> tuple[str, Stamp]:

@@ -1,14 +1,27 @@
 """Names never decide paths outside a root."""
 
+import errno
 import os
-import threading
+import signal
+import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import AlreadyExists, InvalidInput, NotPossible
-from peer import rooted
+from peer import beneath, kernel, rooted
+
+
+@pytest.fixture(params=["by the kernel", "by walking"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways to open beneath a directory; every test here holds for each."""
+    if request.param == "by walking":
+        monkeypatch.setattr(beneath, "kernel_opens_beneath", lambda: False)
+    elif not beneath.kernel_opens_beneath():
+        pytest.skip("this kernel has no openat2, or keeps it from this process")
+    return request.param
 
 
 @pytest.fixture
@@ -85,6 +98,52 @@ def test_what_is_not_a_regular_file_is_not_opened_and_does_not_block(root):
             rooted.open_file(root, name)
 
 
+def test_a_socket_is_not_opened(root, monkeypatch):
+    monkeypatch.chdir(root)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        with pytest.raises(NotPossible):
+            rooted.open_file(root, "socket")
+
+
+def test_a_link_of_proc_leads_nowhere(root):
+    """RESOLVE_NO_MAGICLINKS and the walk alike: /proc/self/fd/N is a way to anything that is open."""
+    canary = os.open(root.parent / "canary", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            os.close(rooted.open_file(Path("/proc"), f"self/fd/{canary}/secret"))
+        assert caught.value.errno in {errno.ELOOP, errno.ENOTDIR}
+        with pytest.raises(OSError):  # noqa: PT011
+            os.close(rooted.open_file(Path("/proc"), f"{os.getpid()}/fd/{canary}/secret"))
+    finally:
+        os.close(canary)
+
+
+def test_the_descriptor_of_an_opened_file_is_closed_on_exec(root):
+    for function, name in ((rooted.open_file, "sub/niño 空.txt"), (rooted.create_file, "sub/new")):
+        descriptor = function(root, name)
+        assert not os.get_inheritable(descriptor)
+        os.close(descriptor)
+
+
+def test_a_path_too_long_for_one_call_is_walked(root):
+    deep = "/".join(["d" * 200] * 21)
+    rooted.make_directories(root, deep)
+    os.close(rooted.create_file(root, f"{deep}/f"))
+    assert rooted.status(root, f"{deep}/f").st_size == 0
+    assert len(deep) > 4096
+
+
+def test_a_directory_lists_what_it_holds_and_follows_nothing(root):
+    (root / "sub" / "link").symlink_to(root.parent / "canary")
+    found = rooted.entries(root, "sub")
+    assert set(found) == {"niño 空.txt", "link"}
+    assert found["niño 空.txt"].st_size == 6
+    assert found["link"].st_ino == (root / "sub" / "link").lstat().st_ino
+    with pytest.raises(OSError):  # noqa: PT011
+        rooted.entries(root, "sub/link")
+
+
 def test_creating_never_replaces(root):
     with pytest.raises(FileExistsError):
         rooted.create_file(root, "sub/niño 空.txt")
@@ -102,11 +161,14 @@ def test_moving_into_place_never_replaces(root):
     assert (root / "sub" / "new").exists()
 
 
-def test_a_file_system_without_hard_links_gives_names_without_replacing_too(root, monkeypatch):
+@pytest.mark.parametrize("renames", [True, False], ids=["it renames", "it cannot even rename without replacing"])
+def test_a_file_system_without_hard_links_gives_names_without_replacing_too(root, monkeypatch, renames):
     def no_link(*_args, **_keywords):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_link)
+    if not renames:
+        monkeypatch.setattr(kernel, "rename_new", lambda *_: errno.EINVAL)
     (root / "new").write_bytes(b"new")
     with pytest.raises(AlreadyExists):
         rooted.move_into_place(root, "new", "sub/niño 空.txt")
@@ -127,39 +189,6 @@ def test_directories_are_made_where_missing_and_removing_twice_is_fine(root):
         rooted.make_directories(root, "sub/niño 空.txt/x")
 
 
-def test_a_directory_swapped_for_a_link_while_opening_never_leads_outside(root):
-    """A racer swaps `swap` between a directory and a link to the canary; no read ever sees the canary's bytes."""
-    canary, real, swap = root.parent / "canary", root / "real", root / "swap"
-    real.mkdir()
-    (real / "secret").write_bytes(b"inside")
-    swap.mkdir()
-    link = root / "link"
-    stop = threading.Event()
-
-    def race():
-        while not stop.is_set():
-            link.symlink_to(canary)
-            swap.rename(root / "aside") if not swap.is_symlink() else swap.unlink()
-            link.rename(swap)
-            swap.unlink()
-            (root / "aside").rename(swap)
-
-    (swap / "secret").write_bytes(b"inside")
-    racer = threading.Thread(target=race)
-    racer.start()
-    seen = set()
-    try:
-        for _ in range(10_000):
-            try:
-                seen.add(_read(root, "swap/secret"))
-            except OSError:
-                continue
-    finally:
-        stop.set()
-        racer.join()
-    assert seen == {b"inside"}
-
-
 def test_every_descriptor_is_closed_again(root):
     def lowest_free():
         descriptor = os.open(root, os.O_RDONLY)
@@ -174,3 +203,51 @@ def test_every_descriptor_is_closed_again(root):
         rooted.open_file(root, "sub")
     _read(root, "sub/niño 空.txt")
     assert lowest_free() == before
+
+
+@pytest.mark.parametrize("way", ["by the kernel"], indirect=True)
+def test_what_the_kernel_asks_to_try_again_is_tried_again_and_then_walked(root, monkeypatch):
+    real, answers, asked = kernel.openat2, [], []
+
+    def answer(*arguments):
+        asked.append(arguments)
+        return (-1, answers.pop()) if answers else real(*arguments)
+
+    monkeypatch.setattr(kernel, "openat2", answer)
+    for script in ([errno.EINTR] * 40, [errno.EAGAIN] * 3, [errno.EAGAIN] * 100):
+        answers[:] = script
+        asked.clear()
+        assert _read(root, "sub/niño 空.txt") == b"inside"
+        assert len(asked) <= 41
+    assert answers  # the walk took over before the kernel had given in
+
+
+@pytest.mark.parametrize("problem", [errno.ENOSYS, errno.EPERM])
+@pytest.mark.parametrize("way", ["by the kernel"], indirect=True)
+def test_a_kernel_that_refuses_is_asked_once_and_the_walk_does_it(root, monkeypatch, problem):
+    asked = []
+
+    def refuse(*arguments):
+        asked.append(arguments)
+        return -1, problem
+
+    monkeypatch.setattr(kernel, "openat2", refuse)
+    beneath.kernel_opens_beneath.cache_clear()
+    try:
+        assert _read(root, "sub/niño 空.txt") == b"inside"
+        assert _read(root, "sub/niño 空.txt") == b"inside"
+        assert len(asked) == 1
+    finally:
+        beneath.kernel_opens_beneath.cache_clear()
+
+
+def test_signals_do_not_disturb(root):
+    heard = []
+    before = signal.signal(signal.SIGALRM, lambda *_: heard.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        while len(heard) < 20:
+            assert _read(root, "sub/niño 空.txt") == b"inside"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
