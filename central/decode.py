@@ -100,7 +100,7 @@ def newcomer(request: pb2.LoginRequest, observed: str, now: float) -> Newcomer:
         public_key=request.public_key,
         request_id=signed.request_id,
         name=check_peer_name(details.name),
-        addresses=fields.addresses(details.addresses, "addresses"),
+        addresses=fields.addresses(details.addresses, "addresses", observed),
         free_bytes=fields.free_bytes(details.free_bytes),
         min_version=details.min_protocol_version,
         max_version=details.max_protocol_version,

@@ -11,6 +11,7 @@ from central.mutations import Mutations
 from central.neighbours import Neighbours
 from central.placements import Placements
 from central.reports import Reports
+from central.reputation import Reputation
 from central.roster import Roster
 from central.sessions import Sessions
 from central.settings import Settings
@@ -50,11 +51,13 @@ class Directory:
         self.roster = Roster(leases, Neighbours(self.settings.relay_cap))
         self._mutations = Mutations(store)
         quotas = self.settings.quotas
+        reputation = Reputation(quotas)
         self.placements = Placements(
             store=store,
             roster=self.roster,
             mutations=self._mutations,
             quotas=quotas,
+            doubted=lambda peer_id: reputation.doubted(peer_id, clock()),
             wall=wall,
             random=random or SystemRandom(),
         )
@@ -66,7 +69,7 @@ class Directory:
             clock=clock,
             wall=wall,
         )
-        self.reports = Reports(self.sessions, quotas, clock)
+        self.reports = Reports(self.sessions, reputation, clock)
         self.catalogue = Catalogue(
             store=store,
             roster=self.roster,

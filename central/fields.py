@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from core.addresses import join_address, split_address
+from core.addresses import is_loopback, join_address, leads_astray, split_address
 from core.content import DIGEST_BYTES, MAX_SIZE
 from core.errors import InvalidInput
 from core.identity import PEER_ID
@@ -95,13 +95,23 @@ def distinct(values: Iterable[str | bytes], field: str) -> None:
         seen.add(value)
 
 
-def addresses(values: Iterable[str], field: str) -> tuple[str, ...]:
-    """Returns at most 16 addresses at which a peer can be dialled, so none with port 0."""
+def addresses(values: Iterable[str], field: str, observed: str) -> tuple[str, ...]:
+    """Returns at most 16 addresses at which others can dial a peer, which central sees at `observed`.
+
+    So none has port 0, and none leads whoever dials it to itself, unless the peer is on central's own machine.
+    """
+    here = not observed or is_loopback(split_address(observed)[0])
     found = tuple(values)
     at_most(len(found), MAX_ADDRESSES, field)
     for index, value in enumerate(found):
-        if split_address(value, f"{field}[{index}]")[1] == 0:
+        host, port = split_address(value, f"{field}[{index}]")
+        if port == 0:
             raise InvalidInput(f"{field}[{index}]", f"{value} has port 0, which nobody can dial")
+        if leads_astray(host) and not here:
+            raise InvalidInput(
+                f"{field}[{index}]",
+                f"{value} leads other machines to themselves, not to this peer; choose another with --advertise",
+            )
     return found
 
 

@@ -42,6 +42,7 @@ class Placements:
         roster: Roster,
         mutations: Mutations,
         quotas: Quotas,
+        doubted: Callable[[str], bool],
         wall: Callable[[], float],
         random: Random,
     ) -> None:
@@ -49,6 +50,7 @@ class Placements:
         self._roster = roster
         self._mutations = mutations
         self._quotas = quotas
+        self._doubted = doubted
         self._wall = wall
         self._random = random
         self._directives: defaultdict[str, dict[str, Directive]] = defaultdict(dict)
@@ -194,7 +196,9 @@ class Placements:
         """Returns further peers for a placement; none when nobody is there to fetch the content from."""
         missing = placement.wanted - len(placement.copies)
         candidates = [
-            Candidate(peer.peer_id, peer.free_bytes - self._promised[peer.peer_id]) for peer in self._roster.beating()
+            Candidate(peer.peer_id, peer.free_bytes - self._promised[peer.peer_id])
+            for peer in self._roster.beating()
+            if not self._doubted(peer.peer_id)
         ]
         if missing <= 0 or not candidates:
             return []

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from central.decode import Report
-from central.quotas import Quotas
 from central.reputation import Reputation
 from central.sessions import Sessions
 
@@ -11,10 +10,10 @@ from central.sessions import Sessions
 class Reports:
     """What peers report of holders; in memory, since it is forgotten within the hour."""
 
-    def __init__(self, sessions: Sessions, quotas: Quotas, clock: Callable[[], float]) -> None:
+    def __init__(self, sessions: Sessions, reputation: Reputation, clock: Callable[[], float]) -> None:
         self._sessions = sessions
         self._clock = clock
-        self._reputation = Reputation(quotas)
+        self._reputation = reputation
 
     async def report(self, report: Report) -> None:
         """Counts an accusation.

@@ -46,27 +46,32 @@ def numeric(host: str) -> Ip | None:
     Resolvers take more spellings than people write: `127.1`, `0x7f000001`, `2130706433`, digits of full width, a dot at
     the end. An IPv4 address inside an IPv6 one (`::ffff:127.0.0.1`) is the IPv4 address, since it leads there.
     """
-    try:
-        plain = host.encode("idna").decode().rstrip(".")  # what resolvers make of it
-    except UnicodeError:
-        return None
+    plain = _plain(host)
     try:
         found = ipaddress.ip_address(plain.partition("%")[0])
     except ValueError:
         try:
             return ipaddress.IPv4Address(socket.inet_aton(plain))
-        except OSError:
+        except (OSError, ValueError):
             return None
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
         return found.ipv4_mapped
     return found
 
 
+def _plain(host: str) -> str:
+    """Returns what resolvers make of a host."""
+    try:
+        return host.encode("idna").decode().rstrip(".")
+    except UnicodeError:  # no resolver takes it
+        return host
+
+
 def is_loopback(host: str) -> bool:
     """Tells whether `host` is the machine that dials it, as far as that can be told without looking up a name."""
     found = numeric(host)
     if found is None:
-        name = host.lower().rstrip(".")
+        name = _plain(host).lower()
         return name == "localhost" or name.endswith(".localhost")
     return found.is_loopback
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.addresses import join_address, split_address
+from core.addresses import is_loopback, join_address, leads_astray, numeric, split_address
 from core.errors import InvalidInput
 
 GOOD = {
@@ -61,3 +61,57 @@ def test_no_text_breaks_the_parser(text):
     assert host
     assert 0 <= port <= 65535
     assert split_address(join_address(host, port)) == (host, port)
+
+
+ASTRAY = [
+    *["127.0.0.1", "127.1", "127.255.255.254", "0x7f000001", "0X7F.1", "2130706433", "0177.0.0.1", "017700000001"],
+    *["127.0.0.1.", "１２７.0.0.1", "127。0。0。1", "::1", "::ffff:127.0.0.1", "::ffff:7f00:1", "0:0:0:0:0:0:0:1"],
+    *["localhost", "LOCALHOST", "localhost.", "a.localhost", "ｌocalhost"],
+    *["0.0.0.0", "0", "0.1.2.3", "::", "::ffff:0.0.0.0"],
+    *["169.254.169.254", "169.254.1", "0xa9fea9fe", "2852039166", "::ffff:169.254.169.254", "fe80::1", "fe80::1%eth0"],
+    *["febf::1%1", "224.0.0.1", "239.255.255.255", "ff02::1", "ff02::1%eth0", "255.255.255.255"],
+]
+ELSEWHERE = [
+    *["192.168.1.5", "10.0.0.1", "172.16.0.1", "100.64.0.1", "8.8.8.8", "0x08080808", "::ffff:10.0.0.1", "fd00::7"],
+    *[
+        "2001:db8::1",
+        "lab-3",
+        "año.example",
+        "localhost.example",
+        "notlocalhost",
+        "central.example.org",
+        "h" * 240,
+        "1.2.3.4.5",
+    ],
+]
+
+
+@pytest.mark.parametrize("host", ASTRAY)
+def test_an_address_that_leads_whoever_dials_it_to_itself_is_known_in_every_spelling(host):
+    assert leads_astray(host)
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_other_hosts_may_be_named_to_others(host):
+    assert not leads_astray(host)
+    assert not is_loopback(host)
+
+
+@given(st.ip_addresses(v=4))
+def test_an_ipv4_address_is_the_same_in_all_its_spellings(ip):
+    number = int(ip)
+    spellings = [
+        str(ip),
+        f"{ip}.",
+        str(number),
+        hex(number),
+        f"::ffff:{ip}",
+        ".".join(f"0{part:o}" for part in ip.packed),
+    ]
+    assert {numeric(spelling) for spelling in spellings} == {ip}
+    assert len({leads_astray(spelling) for spelling in spellings}) == 1
+
+
+@given(st.text(max_size=40))
+def test_no_text_breaks_the_judgement_of_hosts(text):
+    leads_astray(text)
