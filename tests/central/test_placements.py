@@ -260,3 +260,20 @@ async def test_the_size_of_a_placement_is_what_its_author_says_whoever_listed_th
     placement = await author.place(CONTENT)
     assert placement.size_bytes == 10
     assert chosen(placement) == {peer.id for peer in peers}
+
+
+async def test_any_number_of_pending_placements_is_filled_page_by_page(network, monkeypatch):
+    monkeypatch.setattr("central.placements.REFILL_PAGE", 2)
+    author = await network.logged_in()
+    contents = [number.to_bytes(32, "big") for number in range(7)]
+    await author.publish({f"f{number}": content for number, content in enumerate(contents)})
+    for number, content in enumerate(contents):
+        await author.place(content, path=f"f{number}", replicas=2)
+    ((peer, beats),) = (await storers(network, 1)).items()
+    await network.directory.placements.refill()
+    answer = await beats.beat()
+    assert {directive.store.content_id for directive in answer.directives} == set(contents)
+    await peer.publish(stored_content_ids=contents[:4])
+    await author.publish({"f5": b"n" * 32})
+    await network.directory.placements.refill()
+    assert {directive.store.content_id for directive in (await beats.beat()).directives} == {contents[4], contents[6]}

@@ -80,6 +80,29 @@ async def test_a_newer_schema_is_refused(data):
             await SqliteStore.open(data)
 
 
+async def test_a_database_of_the_first_schema_gets_the_counts_that_limits_need(data):
+    counts = "SELECT file_count, path_bytes, stored_count FROM peers ORDER BY peer_id"
+    store = await SqliteStore.open(data)
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("ñ"), entry("two"), stored=(X, Y))
+    await store.place(PlacementRecord("1" * 32, ANA, X, "two", 10, 3), Receipt(ANA, "place", b"", 1.0), Quotas())
+    await store.close()
+    before = rows(data, counts)
+    assert before == [(2, 5, 2), (0, 0, 0)]
+    for change in (
+        "DROP INDEX placements_by_author",
+        "ALTER TABLE placements DROP COLUMN bytes",
+        "ALTER TABLE peers DROP COLUMN path_bytes",
+        "ALTER TABLE peers DROP COLUMN stored_count",
+        "PRAGMA user_version = 1",
+    ):
+        rows(data, change)
+    await (await SqliteStore.open(data)).close()
+    assert rows(data, counts) == before
+    assert rows(data, "SELECT bytes FROM placements") == [(30,)]
+    assert rows(data, "PRAGMA user_version") == [(VERSION,)]
+
+
 async def test_a_file_that_is_no_database_is_refused(data):
     data.mkdir(parents=True)
     (data / FILE_NAME).write_bytes(b"this is not a database" * 100)

@@ -28,7 +28,7 @@ from central.store import (
     SessionEnd,
     Store,
 )
-from core.errors import InvalidInput, NotFound, SessionUnknown, VersionConflict
+from core.errors import InvalidInput, NotFound, OverQuota, SessionUnknown, VersionConflict
 
 ENGINES = {"sqlite": SqliteStore.open}
 
@@ -631,7 +631,7 @@ def placement_id(author, content):
 
 
 PEERS = st.sampled_from([ANA, BEA, CAI])
-PATHS = st.sampled_from("pqr")
+PATHS = st.sampled_from(["p", "q/ñ", "r"])
 CONTENTS = st.sampled_from([X, Y])
 CHANGES = st.fixed_dictionaries(
     {
@@ -642,6 +642,29 @@ CHANGES = st.fixed_dictionaries(
         "declined": st.booleans(),
     }
 )
+
+
+LIMITS = st.just(QUOTAS) | st.builds(
+    Quotas,
+    entries=st.integers(0, 3),
+    path_bytes=st.integers(0, 12),
+    copies=st.integers(0, 2),
+    placements=st.integers(0, 2),
+    placed_bytes=st.integers(0, 40),
+)
+
+
+def of_library(files, stored):
+    return {"entries": len(files), "path_bytes": sum(len(path.encode()) for path in files), "copies": len(stored)}
+
+
+def of_author(placed, author):
+    wanted = [placement[1] for (one, _), placement in placed.items() if one == author]
+    return {"placements": len(wanted), "placed_bytes": 10 * sum(wanted)}
+
+
+def over(quotas, before, after):
+    return any(before[name] < after[name] > getattr(quotas, name) for name in after)
 
 
 class Model(RuleBasedStateMachine):
@@ -672,6 +695,13 @@ class Model(RuleBasedStateMachine):
         assert not self.run(method(*arguments, receipt)).repeated
         self.done.append((method, arguments, receipt))
 
+    def refused(self, method, *arguments):
+        *others, quotas = arguments
+        receipt = self.receipt()
+        with pytest.raises(OverQuota):
+            self.run(method(*others, receipt, quotas))
+        assert self.run(self.store.answer(receipt.author, receipt.request_id)) is None
+
     @rule(one=PEERS)
     def log_in(self, one):
         self.joined += 1
@@ -688,17 +718,16 @@ class Model(RuleBasedStateMachine):
         session = self.live.pop(one, "none")
         self.mutate(self.store.end_sessions, [session], SessionEnd.LOGOUT, 100.0)
 
-    @rule(one=PEERS, anew=st.booleans(), changes=CHANGES)
-    def publish(self, one, changes, *, anew):
+    @rule(one=PEERS, anew=st.booleans(), changes=CHANGES, quotas=LIMITS)
+    def publish(self, one, changes, quotas, *, anew):
         if one not in self.versions:
             return
         added, removed, declined = changes["added"], changes["removed"], changes["declined"]
         stored, dropped = changes["stored"], changes["dropped"]
         base = 0 if anew else self.versions[one]
-        self.versions[one] = base + 1
         files, held = (self.files[one], self.stored[one]) if base else ({}, set())
-        self.files[one] = {path: content for path, content in files.items() if path not in removed} | added
-        self.stored[one] = held - dropped | stored
+        files_after = {path: content for path, content in files.items() if path not in removed} | added
+        held_after = held - dropped | stored
         batch = Batch(
             base,
             tuple(entry(path, content) for path, content in added.items()),
@@ -707,6 +736,10 @@ class Model(RuleBasedStateMachine):
             tuple(dropped),
             tuple(placement_id(*key) for key in self.placed) if declined else (),
         )
+        if over(quotas, of_library(files, held), of_library(files_after, held_after)):
+            self.refused(self.store.publish, one, batch, quotas)
+            return
+        self.versions[one], self.files[one], self.stored[one] = base + 1, files_after, held_after
         for author, content in list(self.placed):
             path, _, chosen, refused = self.placed[author, content]
             if author == one and added.get(path, content) != content:
@@ -716,18 +749,22 @@ class Model(RuleBasedStateMachine):
             if declined and one in chosen:
                 chosen.discard(one)
                 refused.add(one)
-        self.mutate(partial(self.store.publish, quotas=QUOTAS), one, batch)
+        self.mutate(partial(self.store.publish, quotas=quotas), one, batch)
 
     @precondition(lambda self: any(self.files.values()))
-    @rule(data=st.data(), wanted=st.integers(1, 2), chosen=st.sets(PEERS, max_size=2))
-    def place(self, data, wanted, chosen):
+    @rule(data=st.data(), wanted=st.integers(1, 2), chosen=st.sets(PEERS, max_size=2), quotas=LIMITS)
+    def place(self, data, wanted, chosen, quotas):
         owned = [(one, path, content) for one in self.files for path, content in sorted(self.files[one].items())]
         author, path, content = data.draw(st.sampled_from(owned))
         before = self.placed.get((author, content), (path, wanted, set(), set()))
-        self.placed[author, content] = (path, wanted, before[2] | chosen, before[3] - chosen)
+        after = self.placed | {(author, content): (path, wanted, before[2] | chosen, before[3] - chosen)}
         copies = tuple(Copy(one) for one in sorted(chosen))
         record = PlacementRecord(placement_id(author, content), author, content, path, 10, wanted, copies)
-        self.mutate(partial(self.store.place, quotas=QUOTAS), record)
+        if over(quotas, of_author(self.placed, author), of_author(after, author)):
+            self.refused(self.store.place, record, quotas)
+            return
+        self.placed = after
+        self.mutate(partial(self.store.place, quotas=quotas), record)
 
     @precondition(lambda self: self.done)
     @rule(data=st.data())
