@@ -1,12 +1,11 @@
 """`relevo-central`, also `python -m central`: runs the central directory."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import click
-import platformdirs
 
+from central.parameters import Number, Span, data_option, spelt
 from central.quota_options import quota_options
 from central.settings import DAY, Settings
 from core.failures import PoliteGroup
@@ -15,15 +14,7 @@ from core.options import config_option, log_option
 _DEFAULTS = Settings()
 
 
-class _Number(click.FloatRange):
-    """A range that not-a-number, which no comparison puts outside, does not pass."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        return self.fail("nan is not a number", param, ctx) if math.isnan(number) else number
-
-
-_SECONDS = _Number(min=0.01, max=86_400)
+_SECONDS = Number(min=0.01, max=86_400)
 
 
 @click.group("relevo-central", cls=PoliteGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,25 +27,49 @@ def cli() -> None:
 
 
 @cli.command(context_settings={"auto_envvar_prefix": "RELEVO"})
-@click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=lambda: platformdirs.user_data_dir("relevo-central"),
-    help="Directory that keeps the catalogue; it belongs to one central at a time.  "
-    f"[default: {platformdirs.user_data_dir('relevo-central')}]",
-)
+@data_option
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    default="127.0.0.1:7400",
-    show_default=True,
-    help="Address to serve on; port 0 lets the system choose.",
+    help="Address to serve on; port 0 lets the system choose.  [default: [::]:7400, every interface; "
+    "127.0.0.1:7400 with --insecure]",
+)
+@click.option(
+    "--enrolment-port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Port on which peers join and renew their certificates.  [default: the one after --listen's]",
 )
 @config_option
 @click.option(
     "--insecure",
     is_flag=True,
-    help="Serve in plaintext. At present there is no other mode, so that this changes nothing.",
+    help="Serve in plaintext, without identities: whoever reaches the port is a member. On this machine only.",
+)
+@click.option("--insecure-anywhere", is_flag=True, help="Allow --insecure on addresses that other machines reach.")
+@click.option(
+    "--certificate-life",
+    type=Span(1, 365 * DAY),
+    metavar="SPAN",
+    default=spelt(_DEFAULTS.certificate_life),
+    show_default=True,
+    help="How long certificates count; they are renewed when two thirds of it are over.",
+)
+@click.option(
+    "--enrolment-rate",
+    type=Number(min=0.01, max=1_000_000),
+    metavar="N",
+    default=_DEFAULTS.enrolment_rate,
+    show_default=True,
+    help="Requests a second that one host may make to join or to renew; ten seconds' worth of them at once.",
+)
+@click.option(
+    "--enrolment-total-rate",
+    type=Number(min=0.01, max=1_000_000),
+    metavar="N",
+    default=_DEFAULTS.enrolment_total_rate,
+    show_default=True,
+    help="The same for all hosts together.",
 )
 @click.option(
     "--beat-interval",
@@ -82,7 +97,7 @@ def cli() -> None:
 )
 @click.option(
     "--max-beats",
-    type=_Number(min=0.1, max=1_000_000),
+    type=Number(min=0.1, max=1_000_000),
     metavar="N",
     default=_DEFAULTS.max_beats,
     show_default=True,
@@ -98,7 +113,7 @@ def cli() -> None:
 )
 @click.option(
     "--forget-after",
-    type=_Number(min=0, max=36_500, min_open=True),
+    type=Number(min=0, max=36_500, min_open=True),
     metavar="DAYS",
     default=_DEFAULTS.forget_after / DAY,
     show_default=True,
@@ -106,7 +121,7 @@ def cli() -> None:
 )
 @click.option(
     "--drain",
-    type=_Number(min=0, max=86_400),
+    type=Number(min=0, max=86_400),
     metavar="SECONDS",
     default=_DEFAULTS.drain,
     show_default=True,
@@ -114,15 +129,33 @@ def cli() -> None:
 )
 @quota_options
 @log_option
-def serve(data: Path, listen: str, insecure: bool, forget_after: float, **settings: float) -> None:
+def serve(
+    data: Path,
+    listen: str | None,
+    *,
+    enrolment_port: int | None,
+    insecure: bool,
+    insecure_anywhere: bool,
+    forget_after: float,
+    **settings: Any,
+) -> None:
     """Serve the directory until SIGTERM or Ctrl-C.
+
+    The first start makes the network: its keys stay in the data directory. Peers join with a token from
+    `relevo-central invite`.
 
     Every option can also stand in the configuration file, by its name, or in the environment, as RELEVO_NAME.
     """
-    del insecure  # there is no other mode yet
     from central.process import run  # noqa: PLC0415 - grpc takes 0.13 s, which --help need not wait for
 
-    run(data, listen, Settings(forget_after=forget_after * DAY, **settings))  # type: ignore[arg-type]
+    run(
+        data,
+        listen or ("127.0.0.1:7400" if insecure else "[::]:7400"),
+        Settings(forget_after=forget_after * DAY, **settings),
+        enrolment_port=enrolment_port,
+        insecure=insecure,
+        insecure_anywhere=insecure_anywhere,
+    )
 
 
 def main() -> None:

@@ -11,10 +11,14 @@ from core.identity import peer_id_of
 from core.names import check_path, check_peer_name, normal
 from core.pages import decode_token, encode_token, page_size
 from core.signing import check_signed
+from core.tokens import INVITATION_BYTES, SECRET_BYTES
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry, SignedRequest
+from relevo.v1.enrolment_pb2 import EnrollDetails, EnrollRequest, RenewRequest
 
 LOGIN = "/relevo.v1.CentralDirectory/Login"
+ENROLL = "/relevo.v1.Enrolment/Enroll"
+RENEW = "/relevo.v1.Enrolment/Renew"
 PLACE_FILE = "/relevo.v1.CentralDirectory/PlaceFile"
 MAX_REPLICAS = 32
 _MAX_KEY = 256
@@ -52,6 +56,17 @@ class Newcomer:
 
 
 @dataclass(frozen=True, slots=True)
+class Applicant:
+    """Who has proved its key and shows an invitation."""
+
+    peer_id: str
+    public_key: bytes
+    name: str
+    invitation_id: bytes
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What an author wants stored, and on how many peers beside its own."""
 
@@ -73,22 +88,18 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One beat of a heartbeat stream."""
+    """One beat of a heartbeat stream; `trust_version` is what the peer goes by."""
 
     peer_id: str
     session_id: str
     sequence: int
     free_bytes: int
+    trust_version: int
 
 
 def newcomer(request: pb2.LoginRequest, observed: str, now: float) -> Newcomer:
     """Returns who logs in; the signature is checked at `now`, in seconds since 1970."""
-    signed = envelope(request.signed)
-    if not 0 < len(request.public_key) <= _MAX_KEY:
-        raise InvalidInput("public_key", "it is not a DER SubjectPublicKeyInfo of an ECDSA P-256 key")
-    if peer_id_of(request.public_key) != signed.author:
-        raise Unauthenticated("the author's peer id is not that of the public key")
-    check_signed(signed, request.public_key, LOGIN, now)
+    signed = _by_own_key(request.signed, request.public_key, LOGIN, now)
     details = pb2.LoginDetails()
     fields.message(signed.payload, details, "signed.payload")
     if details.min_protocol_version < 1:
@@ -106,6 +117,40 @@ def newcomer(request: pb2.LoginRequest, observed: str, now: float) -> Newcomer:
         max_version=details.max_protocol_version,
         observed=observed,
     )
+
+
+def applicant(request: EnrollRequest, now: float) -> Applicant:
+    """Returns who wants to become a member; the signature is checked at `now`, in seconds since 1970."""
+    signed = _by_own_key(request.signed, request.public_key, ENROLL, now)
+    details = EnrollDetails()
+    fields.message(signed.payload, details, "signed.payload")
+    if len(details.invitation_id) != INVITATION_BYTES:
+        raise InvalidInput("invitation_id", f"it is not {INVITATION_BYTES} bytes")
+    if len(details.secret) != SECRET_BYTES:
+        raise InvalidInput("secret", f"it is not {SECRET_BYTES} bytes")
+    return Applicant(
+        peer_id=signed.author,
+        public_key=request.public_key,
+        name=check_peer_name(details.name),
+        invitation_id=details.invitation_id,
+        secret=details.secret,
+    )
+
+
+def renewal(request: RenewRequest, now: float) -> str:
+    """Returns who wants a fresh certificate; the signature is checked at `now`, in seconds since 1970."""
+    return _by_own_key(request.signed, request.public_key, RENEW, now).author
+
+
+def _by_own_key(signed: SignedRequest, public_key: bytes, method: str, now: float) -> SignedRequest:
+    """Returns a request that the holder of a key has signed, who is named after that key."""
+    envelope(signed)
+    if not 0 < len(public_key) <= _MAX_KEY:
+        raise InvalidInput("public_key", "it is not a DER SubjectPublicKeyInfo of an ECDSA P-256 key")
+    if peer_id_of(public_key) != signed.author:
+        raise Unauthenticated("the author's peer id is not that of the public key")
+    check_signed(signed, public_key, method, now)
+    return signed
 
 
 def envelope(signed: SignedRequest) -> SignedRequest:
@@ -147,6 +192,7 @@ def beat(request: pb2.HeartbeatRequest) -> Beat:
         fields.hex_id(request.session_id, "session_id"),
         request.sequence,
         fields.free_bytes(request.free_bytes),
+        request.trust_version,
     )
 
 

@@ -5,20 +5,24 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from central.enrolment import Membership
 from central.membership import State, Terms
 from central.placement import Directive
 from central.roster import Roster
 from central.store import FoundFile, FoundHolder, PeerRecord, PlacementRecord
 from core.rpc import CENTRAL_MESSAGE
 from core.times import to_duration, to_timestamp
+from core.trust import Trust
 from relevo.v1 import central_directory_pb2 as pb2
-from relevo.v1 import content_pb2
+from relevo.v1 import content_pb2, enrolment_pb2
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 # Leaves room for the message around a page's items.
 _PAGE_BYTES = CENTRAL_MESSAGE - 64 * 1024
 _ITEM_BYTES = 8
+# So many peer ids are a third of what an answer of Enrolment may hold.
+_FEW_REVOKED = 400
 _STATES = {State.LIVE: pb2.PEER_STATE_LIVE, State.SUSPECT: pb2.PEER_STATE_SUSPECT}
 
 
@@ -120,13 +124,27 @@ def placement(record: PlacementRecord, roster: Roster) -> content_pb2.Placement:
 
 
 def heartbeat(
-    peer: PeerRecord, sequence: int, roster: Roster, directives: Sequence[Directive]
+    peer: PeerRecord, sequence: int, roster: Roster, directives: Sequence[Directive], trust: Trust | None
 ) -> pb2.HeartbeatResponse:
-    """Returns what a peer is told in answer to a beat, or unasked when `sequence` is 0."""
+    """Returns what a peer is told in answer to a beat, or unasked when `sequence` is 0; `trust` when it has to know."""
     return pb2.HeartbeatResponse(
         sequence=sequence,
         terms=lease_terms(roster.leases.current_terms()),
         catalogue_version=peer.catalogue_version,
         neighbours=neighbours(roster.neighbours_of(peer.peer_id)),
         directives=map(directive, directives),
+        trust=trust.to_message() if trust else None,
+    )
+
+
+def membership(membership: Membership) -> enrolment_pb2.Membership:
+    """Returns what a member is given. Who is revoked it hears down its heartbeat, when the list is a long one."""
+    trust = membership.trust
+    if len(trust.revoked) > _FEW_REVOKED:
+        trust = Trust(version=0, authorities=trust.authorities)
+    return enrolment_pb2.Membership(
+        network_id=membership.network_id,
+        certificates=membership.certificates,
+        trust=trust.to_message(),
+        enrolment_port=membership.enrolment_port,
     )

@@ -6,14 +6,16 @@ own outbox, after which its beats are not read either: its lease runs out, and n
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
 from central import decode, encode
 from central.decode import Beat
 from central.directory import Directory
+from core.access import PLAINTEXT, WayIn
 from core.errors import InvalidInput, Unreachable
+from core.trust import Trust
 from relevo.v1 import central_directory_pb2 as pb2
 
 _MAX_OWED = 16
@@ -89,8 +91,22 @@ class HeartbeatStream:
 class Heartbeats:
     """Serves heartbeat streams."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        way_in: WayIn = PLAINTEXT,
+        trust: Callable[[], Trust | None] = lambda: None,
+    ) -> None:
+        """Composes them.
+
+        Args:
+            directory: what beats renew.
+            way_in: tells who beats; asked at each beat, since a stream outlives certificates.
+            trust: whom members are to trust at this moment; None without TLS.
+        """
         self._directory = directory
+        self._way_in = way_in
+        self._trust = trust
         self._roster = directory.roster
         self._placements = directory.placements
         self._streams: set[HeartbeatStream] = set()
@@ -112,6 +128,8 @@ class Heartbeats:
 
         Raises:
             InvalidInput: no first beat within the lease, a field breaks its rule, or the stream changes its session.
+            Refused: a beat names another peer than the certificate does.
+            CertificateExpired, Revoked: the certificate does not count any more.
             SessionUnknown, SessionMismatch, SessionSuperseded: as `Sessions.require`, at any time.
             Unreachable: central is stopping.
         """
@@ -121,7 +139,7 @@ class Heartbeats:
         self._streams.add(stream)
         if self._stopping:
             stream.end(_stopping())
-        reader = asyncio.create_task(self._until_ended(stream, self._read(requests, stream)))
+        reader = asyncio.create_task(self._until_ended(stream, self._read(requests, stream, context)))
         writer = asyncio.create_task(self._until_ended(stream, self._write(stream, context)))
         try:
             await asyncio.wait({stream.ended})
@@ -143,10 +161,14 @@ class Heartbeats:
         except Exception as error:  # noqa: BLE001 - `serve` raises it, and the interceptor answers it
             stream.end(error)
 
-    async def _read(self, requests: AsyncIterator[pb2.HeartbeatRequest], stream: HeartbeatStream) -> None:
-        await self._opened(await self._first(requests), stream)
+    async def _read(self, requests: AsyncIterator[pb2.HeartbeatRequest], stream: HeartbeatStream, context: Any) -> None:
+        first = await self._first(requests)
+        self._way_in.caller(context).check_is(first.peer_id)
+        await self._opened(first, stream)
         async for request in requests:
-            await self._beat(stream, decode.beat(request))
+            beat = decode.beat(request)
+            self._way_in.caller(context).check_is(beat.peer_id)
+            await self._beat(stream, beat)
         stream.finish()
 
     async def _first(self, requests: AsyncIterator[pb2.HeartbeatRequest]) -> Beat:
@@ -184,12 +206,14 @@ class Heartbeats:
     async def _write(self, stream: HeartbeatStream, context: Any) -> None:
         while (sequence := await stream.next()) is not None:
             if stream.beat:
-                await context.write(self._answer(stream.beat.peer_id, sequence))
+                await context.write(self._answer(stream.beat, sequence))
         stream.end(None)
 
-    def _answer(self, peer_id: str, sequence: int) -> pb2.HeartbeatResponse:
-        peer = self._roster.require(peer_id)
-        return encode.heartbeat(peer, sequence, self._roster, self._placements.directives(peer_id))
+    def _answer(self, beat: Beat, sequence: int) -> pb2.HeartbeatResponse:
+        peer = self._roster.require(beat.peer_id)
+        trust = self._trust()
+        news = trust if trust and trust.version != beat.trust_version else None
+        return encode.heartbeat(peer, sequence, self._roster, self._placements.directives(beat.peer_id), news)
 
     def _closed(self, stream: HeartbeatStream) -> None:
         """Makes the session suspect, unless it has ended or has a newer stream."""

@@ -1,35 +1,74 @@
-"""Central, assembled: store, directory, servicer, and the work that goes on by itself."""
+"""Central, assembled: store, directory, network, servicers, and the work that goes on by itself."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from central.directory import Directory
+from central.enrolment_servicer import EnrolmentServicer
 from central.heartbeats import Heartbeats
+from central.network import Network
+from central.rate import Gate
 from central.servicer import DirectoryServicer
 from central.settings import Settings
 from central.sqlite_store import SqliteStore
+from core.access import ENROLMENT, PLAINTEXT, Certificates
 from core.addresses import join_address, split_address
-from core.rpc import CENTRAL_MESSAGE, Server
+from core.listening import bind
+from core.reachable import advertised
+from core.rpc import CENTRAL_MESSAGE, KIB, Server
+from core.tls import server_credentials
+from core.tokens import JoinToken
 from relevo.v1.central_directory_pb2 import DESCRIPTOR
 from relevo.v1.central_directory_pb2_grpc import add_CentralDirectoryServicer_to_server
+from relevo.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 
 log = logging.getLogger("relevo.central")
 SERVICE = DESCRIPTOR.services_by_name["CentralDirectory"].full_name
 PURGE_INTERVAL = 60.0
+# Requests of strangers are below 1 KiB; answers carry up to some hundred revoked peers.
+ENROLMENT_MESSAGE = 64 * KIB
 
 
 @dataclass(frozen=True, slots=True)
 class Central:
-    """A central that serves. `address` is the `host:port` that it listens on."""
+    """A central that serves.
+
+    Attributes:
+        address: the `host:port` that it listens on.
+        directory: what it knows.
+        network: whom it trusts; None in plaintext.
+        enrolment_port: where keys become members; 0 in plaintext.
+    """
 
     address: str
     directory: Directory
+    network: Network | None = None
+    enrolment_port: int = 0
+
+    @property
+    def network_id(self) -> str:
+        """The id of the network, empty in plaintext."""
+        return self.network.network_id if self.network else ""
+
+    async def invite(self, uses: int = 1, ttl: float = 3600.0, addresses: Sequence[str] = ()) -> JoinToken:
+        """Returns a token by which `uses` keys may join within `ttl` seconds; there has to be TLS.
+
+        `addresses` are what newcomers dial instead of what is found.
+        """
+        if self.network is None:
+            raise RuntimeError("nobody needs a token in plaintext")
+        shown = addresses or advertised(*split_address(self.address), ())
+        now, port = self.network.now(), self.enrolment_port
+        return await self.network.run(
+            lambda network: network.invite(now, uses=uses, ttl=ttl, addresses=shown, enrolment_port=port)
+        )
 
 
 @asynccontextmanager
@@ -38,37 +77,98 @@ async def running_central(
     listen: str = "127.0.0.1:0",
     settings: Settings | None = None,
     *,
+    insecure: bool = False,
+    enrolment_port: int | None = None,
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     random: Random | None = None,
 ) -> AsyncIterator[Central]:
     """Serves the directory kept in `data` on `listen` (port 0: the system chooses) while the context is open.
 
+    Over TLS, with client certificates required, unless `insecure`; then Enrolment is served on a port of its own on the
+    same host: `enrolment_port`, by default the next one, or one of the system's choice when the main port is.
+
     On leaving, health checks are told first, then heartbeats end, running calls drain, and the store closes.
 
     Raises:
-        NotPossible: another central has the data directory or the port.
+        InvalidInput: `listen` is not `host:port`.
+        NotPossible: another central has the data directory or a port, or the network cannot be used.
     """
-    host, _ = split_address(listen, "listen")
+    _, port = split_address(listen, "listen")
     async with AsyncExitStack() as stack:
         store = await SqliteStore.open(data)
         stack.push_async_callback(store.close)
         directory = Directory(store, settings, clock=clock, wall=wall, random=random)
         stack.push_async_callback(directory.drained)
         await directory.restore()
-        server = Server(CENTRAL_MESSAGE)
-        port = server.listen(listen)
-        heartbeats = Heartbeats(directory)
-        add_CentralDirectoryServicer_to_server(DirectoryServicer(directory, heartbeats), server.server)
+        network = None
+        if not insecure:
+            network = Network(data, directory.settings.certificate_life, wall)
+            stack.push_async_callback(network.close)
+            await network.open()
+        server, heartbeats = _directory_server(directory, network)
+        host = bind(server, listen)
+        address = join_address(host, server.port)
+        joining = 0
+        if network:
+            await _look(network, directory)
+            wanted = enrolment_port if enrolment_port is not None else port and server.port + 1
+            joining = await _serve_enrolment(stack, network, directory, join_address(host, wanted))
+            await network.run(lambda found: found.note_address(address, joining))
         await server.start(SERVICE)
         stack.push_async_callback(_stop, server, heartbeats, directory.settings.drain)
-        for interval, work in (
-            (directory.settings.sweep_interval, directory.sweep),
-            (PURGE_INTERVAL, directory.purge),
-            (0.0, directory.refill_when_wanted),
-        ):
-            stack.push_async_callback(_cancelled, asyncio.create_task(_repeat(interval, work)))
-        yield Central(join_address(host, port), directory)
+        _keep_doing(stack, directory, network)
+        yield Central(address, directory, network, joining)
+
+
+def _directory_server(directory: Directory, network: Network | None) -> tuple[Server, Heartbeats]:
+    if network is None:
+        server, heartbeats = Server(CENTRAL_MESSAGE), Heartbeats(directory, PLAINTEXT)
+    else:
+        way_in = Certificates(network.trust, directory.wall)
+        server = Server(CENTRAL_MESSAGE, way_in=way_in, credentials=server_credentials(network.material))
+        heartbeats = Heartbeats(directory, way_in, network.told)
+    add_CentralDirectoryServicer_to_server(DirectoryServicer(directory, heartbeats), server.server)
+    return server, heartbeats
+
+
+async def _serve_enrolment(stack: AsyncExitStack, network: Network, directory: Directory, listen: str) -> int:
+    """Serves Enrolment, to which nobody has to show a certificate, and returns its port."""
+    settings = directory.settings
+    server = Server(
+        ENROLMENT_MESSAGE,
+        way_in=ENROLMENT,
+        credentials=server_credentials(network.material, mutual=False),
+        inspectable=False,
+    )
+    bind(server, listen)
+    gate = Gate(settings.enrolment_rate, settings.enrolment_total_rate)
+    servicer = EnrolmentServicer(network, gate, settings.certificate_life, directory.clock)
+    add_EnrolmentServicer_to_server(servicer, server.server)
+    await server.start()
+    stack.push_async_callback(server.stop, settings.drain)
+    return server.port
+
+
+def _keep_doing(stack: AsyncExitStack, directory: Directory, network: Network | None) -> None:
+    sweep = directory.settings.sweep_interval
+    chores: list[tuple[float, Callable[[], Awaitable[None]]]] = [
+        (sweep, directory.sweep),
+        (PURGE_INTERVAL, directory.purge),
+        (0.0, directory.refill_when_wanted),
+    ]
+    if network:
+        chores.append((sweep, partial(_look, network, directory)))
+    for interval, work in chores:
+        stack.push_async_callback(_cancelled, asyncio.create_task(_repeat(interval, work)))
+
+
+async def _look(network: Network, directory: Directory) -> None:
+    """Takes up what the command line changed: sessions of revoked peers end, and the others hear whom to trust."""
+    changed = await network.refresh()
+    await directory.sessions.end_revoked(network.trust().revoked)
+    if changed:
+        directory.roster.poke([peer.peer_id for peer in directory.roster])
 
 
 async def _repeat(interval: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -78,7 +178,7 @@ async def _repeat(interval: float, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception:
-            log.exception("%s failed; it is tried again", work.__qualname__)
+            log.exception("%s failed; it is tried again", getattr(work, "__qualname__", work))
             await asyncio.sleep(1.0)
 
 

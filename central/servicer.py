@@ -6,6 +6,7 @@ from typing import Any
 from central import decode, fields
 from central.directory import Directory
 from central.heartbeats import Heartbeats
+from core.access import caller
 from core.pages import page_size
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer
@@ -24,10 +25,13 @@ class DirectoryServicer(CentralDirectoryServicer):
 
     async def Login(self, request: pb2.LoginRequest, context: Any) -> pb2.LoginResponse:
         newcomer = decode.newcomer(request, fields.observed(context.peer()), self._directory.wall())
+        caller().check_is(newcomer.peer_id)
         return pb2.LoginResponse.FromString(await self._sessions.login(newcomer))
 
     async def Logout(self, request: pb2.LogoutRequest, context: Any) -> pb2.LogoutResponse:
-        return pb2.LogoutResponse.FromString(await self._sessions.logout(decode.caller(request)))
+        author = decode.caller(request)
+        caller().check_is(author.peer_id)
+        return pb2.LogoutResponse.FromString(await self._sessions.logout(author))
 
     async def GetNeighbours(self, request: pb2.GetNeighboursRequest, context: Any) -> pb2.GetNeighboursResponse:
         neighbours = self._sessions.neighbours(fields.peer_id(request.peer_id))
@@ -42,7 +46,9 @@ class DirectoryServicer(CentralDirectoryServicer):
         return self._heartbeats.serve(request_iterator, context)
 
     async def PublishFiles(self, request: pb2.PublishFilesRequest, context: Any) -> pb2.PublishFilesResponse:
-        answer = await self._catalogue.publish(decode.caller(request), decode.batch(request))
+        author = decode.caller(request)
+        caller().check_is(author.peer_id)
+        answer = await self._catalogue.publish(author, decode.batch(request))
         return pb2.PublishFilesResponse.FromString(answer)
 
     async def ListFiles(self, request: pb2.ListFilesRequest, context: Any) -> pb2.ListFilesResponse:
@@ -60,5 +66,7 @@ class DirectoryServicer(CentralDirectoryServicer):
         return pb2.GetPlacementResponse(placement=await self._placements.get_placement(placement_id))
 
     async def ReportHolder(self, request: pb2.ReportHolderRequest, context: Any) -> pb2.ReportHolderResponse:
-        await self._reports.report(decode.report(request))
+        report = decode.report(request)
+        caller().check_is(report.peer_id)
+        await self._reports.report(report)
         return pb2.ReportHolderResponse()

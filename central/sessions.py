@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from central import encode
 from central.decode import Caller, Newcomer
 from central.mutations import Mutations
 from central.neighbours import Changes
 from central.placements import Placements
+from central.register import revocation
 from central.roster import Roster
 from central.store import PeerRecord, Receipt, SessionEnd, Store
-from core.errors import NotPossible, SessionMismatch, SessionSuperseded, SessionUnknown
+from core.errors import NotPossible, RelevoError, SessionMismatch, SessionSuperseded, SessionUnknown
 from core.pages import decode_token, encode_token
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Neighbours as NeighboursMessage
@@ -161,7 +162,7 @@ class Sessions:
             answer = pb2.LogoutResponse().SerializeToString()
             receipt = Receipt(caller.peer_id, caller.request_id, answer, self._wall())
             await self._store.end_sessions([caller.session_id], SessionEnd.LOGOUT, self._wall(), receipt)
-            await self._withdraw([caller.peer_id], "logged out")
+            await self._withdraw([caller.peer_id], "logged out", SessionUnknown(_UNKNOWN))
             return answer
 
     async def expire(self) -> None:
@@ -172,9 +173,19 @@ class Sessions:
                 return
             peers = [self._roster.by_session(session).peer_id for session in sessions]
             await self._store.end_sessions(sessions, SessionEnd.EXPIRED, self._wall(), None)
-            await self._withdraw(peers, "fell silent")
+            await self._withdraw(peers, "fell silent", SessionUnknown(_UNKNOWN))
 
-    async def _withdraw(self, peer_ids: Sequence[str], how: str) -> None:
+    async def end_revoked(self, revoked: Collection[str]) -> None:
+        """Withdraws every live peer that is revoked."""
+        async with self._order:
+            ended = [peer for peer in self._roster if peer.peer_id in revoked]
+            if not ended:
+                return
+            sessions = [peer.session_id for peer in ended]
+            await self._store.end_sessions(sessions, SessionEnd.REVOKED, self._wall(), None)
+            await self._withdraw([peer.peer_id for peer in ended], "was revoked", revocation())
+
+    async def _withdraw(self, peer_ids: Sequence[str], how: str, error: RelevoError) -> None:
         """Takes peers whose sessions have ended out of memory, and tells those who used them."""
         changes: Changes = {}
         for peer_id in peer_ids:
@@ -183,7 +194,7 @@ class Sessions:
             changes.update(changed)
             self._placements.lost(peer_id)
             if stream:
-                stream.end(SessionUnknown(_UNKNOWN))
+                stream.end(error)
         await self._record_neighbours(changes, ())
 
     async def _record_neighbours(self, changes: Changes, others: Iterable[str]) -> None:

@@ -21,6 +21,9 @@ class Settings:
         forget_after: how long central remembers what a peer that is gone had published.
         drain: how long running calls may take to end when central stops.
         quotas: how much each peer may have.
+        certificate_life: how long certificates count; they are renewed when two thirds of it are over.
+        enrolment_rate: requests a second that one host may make to join or to renew, after ten seconds' worth at once.
+        enrolment_total_rate: the same for all hosts together.
     """
 
     beat_interval: float = 2.0
@@ -31,3 +34,6 @@ class Settings:
     forget_after: float = 7 * DAY
     drain: float = 5.0
     quotas: Quotas = field(default_factory=Quotas)
+    certificate_life: float = DAY
+    enrolment_rate: float = 10.0
+    enrolment_total_rate: float = 100.0

@@ -20,6 +20,7 @@ class SessionEnd(StrEnum):
     LOGOUT = "logout"
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Where a server listens: `[::]` is every interface, IPv6 or not."""
+"""Where a server listens: `[::]` is every interface, and plaintext stays on this machine unless told otherwise."""
 
-from core.addresses import join_address, split_address
-from core.errors import NotPossible
+from core.addresses import is_loopback, join_address, split_address
+from core.errors import InvalidInput, NotPossible
 from core.rpc import Server
 
 
@@ -21,3 +21,18 @@ def bind(server: Server, address: str) -> str:
         host = "0.0.0.0"
         server.listen(join_address(host, port))
     return host
+
+
+def check_plaintext(address: str) -> None:
+    """Checks that plaintext on `address` is heard by this machine only.
+
+    Raises:
+        InvalidInput: other machines could reach it.
+    """
+    host, _ = split_address(address, "listen")
+    if not is_loopback(host):
+        raise InvalidInput(
+            "listen",
+            f"plaintext on {address} lets everybody in who reaches it: listen on 127.0.0.1, leave --insecure out, "
+            "or add --insecure-anywhere",
+        )

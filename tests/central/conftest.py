@@ -186,7 +186,12 @@ class Network:
         self._stack = AsyncExitStack()
         clock = self.clock
         central = running_central(
-            self.data, settings=self.settings, clock=clock.monotonic, wall=clock.wall, random=Random(5)
+            self.data,
+            settings=self.settings,
+            insecure=True,
+            clock=clock.monotonic,
+            wall=clock.wall,
+            random=Random(5),
         )
         self.central = await self._stack.enter_async_context(central)
         self.channel = open_channel(self.central.address, CENTRAL_MESSAGE)

@@ -44,7 +44,7 @@ def run(*arguments, **variables):
 @contextmanager
 def serving(data, *arguments, **variables):
     """Runs a central and yields its process and its address."""
-    command = [sys.executable, "-m", "central", "serve", "--data", str(data), *arguments]
+    command = [sys.executable, "-m", "central", "serve", "--insecure", "--data", str(data), *arguments]
     with subprocess.Popen(
         command, env=environment(RELEVO_LISTEN="127.0.0.1:0", **variables), stdout=subprocess.PIPE, text=True
     ) as process:
