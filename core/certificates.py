@@ -40,6 +40,7 @@ _UNREADABLE = (
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.ExtensionNotFound,
+    x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
 _GENERATION = re.compile(r"[1-9][0-9]{0,8}")
@@ -258,7 +259,7 @@ def to_pem(certificates: Iterable[bytes]) -> bytes:
         return b"".join(
             x509.load_der_x509_certificate(one).public_bytes(serialization.Encoding.PEM) for one in certificates
         )
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise InvalidInput("certificates", "one of them is not an X.509 certificate") from error
 
 
@@ -270,7 +271,7 @@ def from_pem(pem: bytes) -> tuple[bytes, ...]:
     """
     try:
         return tuple(_der(one) for one in x509.load_pem_x509_certificates(pem))
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise InvalidInput("certificates", "they cannot be read") from error
 
 
