@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import random
+import socket
 import stat
 import threading
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from core import errors
 from core.content import Layout
 from core.manifest import manifest_of
+from peer import rooted
 from peer.partial import SLICE, Partial, partial_name
 from peer.targets import existing_manifest, remove_leftover
 
@@ -247,24 +249,95 @@ def test_a_second_program_is_told_to_wait(tmp_path):
         second.close()
 
 
-@pytest.mark.parametrize("make", ["link", "directory", "pipe"])
-def test_what_is_planted_under_the_partial_name_is_neither_followed_nor_written(tmp_path, make):
+def _socket(where):
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(where.parent):
+        listening.bind(where.name)
+
+
+def _foreign(where):
+    where.write_bytes(b"theirs")
+    os.chown(where, 12345, 12345)
+
+
+PLANTERS = {
+    "link": lambda where, victim: where.symlink_to(victim),
+    "dangling link": lambda where, _: where.symlink_to(where.parent / "absent"),
+    "directory": lambda where, _: where.mkdir(),
+    "pipe": lambda where, _: os.mkfifo(where),
+    "socket": lambda where, _: _socket(where),
+    "device": lambda where, _: os.mknod(where, stat.S_IFCHR | 0o600, os.makedev(1, 5)),
+    "file of another user": lambda where, _: _foreign(where),
+    "hard link": lambda where, victim: os.link(victim, where),
+    "empty file": lambda where, _: where.touch(),
+}
+
+
+def plant(kind, where, victim):
+    """Puts something that relevo did not make at `where`, and returns how it looks."""
+    if kind in {"device", "file of another user"} and os.geteuid():
+        pytest.skip(f"only root can plant a {kind}")
+    PLANTERS[kind](where, victim)
+    return where.lstat()
+
+
+PLANTED = ["link", "dangling link", "directory", "pipe", "socket", "device"]
+
+
+@pytest.mark.parametrize("kind", [*PLANTED, "file of another user"])
+def test_what_is_planted_under_the_partial_name_is_neither_followed_nor_written(tmp_path, kind):
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
-    where = tmp_path / NAME
-    match make:
-        case "link":
-            where.symlink_to(victim)
-        case "directory":
-            where.mkdir()
-        case "pipe":
-            os.mkfifo(where)
+    before = plant(kind, tmp_path / NAME, victim)
     partial = Partial(tmp_path, MANIFEST.content_id, MANIFEST.layout)
-    with pytest.raises(errors.NotPossible):
+    with pytest.raises(errors.NotPossible, match="is in the way; remove it"):
         partial.open()
     partial.close()
     assert victim.read_bytes() == b"precious"
-    assert where.is_symlink() or where.exists()
+    assert (tmp_path / NAME).lstat() == before
+    assert not (tmp_path / "absent").exists()
+
+
+def test_what_is_planted_while_the_file_in_progress_is_opened_is_not_written_either(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    real = rooted.resume_file
+
+    def late(root, name):
+        os.mkfifo(tmp_path / NAME)
+        return real(root, name)
+
+    monkeypatch.setattr(rooted, "resume_file", late)
+    partial = Partial(tmp_path, MANIFEST.content_id, MANIFEST.layout)
+    with pytest.raises(errors.NotPossible, match="is in the way; remove it"):
+        partial.open()
+    partial.close()
+
+
+@pytest.mark.parametrize("name", ["there", ".bashrc", ".ssh"])
+@pytest.mark.parametrize("kind", [*PLANTED, "hard link", "empty file"])
+def test_nothing_that_stands_at_the_target_is_replaced(tmp_path, kind, name):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    fill(tmp_path)
+    before = plant(kind, tmp_path / name, victim)
+    with pytest.raises(errors.AlreadyExists, match="nothing is overwritten"):
+        existing_manifest(tmp_path, name, len(DATA))
+    with opened(tmp_path) as partial, pytest.raises(errors.AlreadyExists, match="nothing is overwritten"):
+        partial.finish(name, None, executable=False)
+    assert victim.read_bytes() == b"precious"
+    assert (tmp_path / name).lstat() == before
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_file_in_progress_whose_name_was_given_to_another_is_no_success(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "victim").write_bytes(b"precious")
+    with opened(tmp_path) as partial:
+        (tmp_path / NAME).unlink()
+        os.link(tmp_path / "victim", tmp_path / NAME)
+        with pytest.raises(errors.NotPossible, match="was replaced"):
+            partial.finish("done", None, executable=False)
+    assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
 def test_a_partial_name_that_is_another_name_of_a_users_file_is_given_up_not_written(tmp_path):
