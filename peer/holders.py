@@ -2,7 +2,8 @@
 
 from core import errors
 from peer.contacts import Holder
-from peer.routes import TIMEOUT, Routes, Way
+from peer.routes import TIMEOUT, Routes
+from peer.ways import Way
 from relevo.v1 import central_directory_pb2 as pb2
 
 # Pages of up to 1,000 that are read for one download; a neighbour that lies could go on for ever.

@@ -10,7 +10,6 @@ is asked again of central itself (docs/decisions/0008-a-neighbours-no-is-asked-a
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +25,7 @@ from peer.contacts import Contact
 from peer.dialling import Dialler
 from peer.judging import Worth, worth
 from peer.racing import first_success
+from peer.ways import Said, Taken, Way
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from relevo.v1.content_pb2 import Neighbours
@@ -54,56 +54,6 @@ _ANSWERS = (
     errors.OverQuota,
 )
 _UNREACHABLE = "neither a neighbour nor central answers; check the network, or that central runs, and try again"
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to central: through a peer, or directly when `contact` is None."""
-
-    kind: RouteKind
-    address: str
-    contact: Contact | None = None
-
-    @property
-    def direct(self) -> bool:
-        """Whether central itself answers."""
-        return self.contact is None
-
-    @property
-    def who(self) -> str:
-        """Who answers: the same for all addresses of one peer."""
-        return (self.contact.peer_id if self.contact else "") or self.address
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """The way that an answer came, and how long it took in seconds."""
-
-    way: Way
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What came by one way: an answer, or an error that is central's own if the way is to be believed."""
-
-    way: Way
-    worth: Worth
-    answer: Any = None
-    error: errors.RelevoError | None = None
-
-    def will_do(self) -> bool:
-        return self.way.direct or (self.error is None and self.worth is Worth.GOOD)
-
-    def agrees(self, other: "_Said") -> bool:
-        if self.error or other.error or self.worth is not other.worth:
-            return self.error is not None and type(self.error) is type(other.error)
-        match self.worth:
-            case Worth.PROMISE:
-                return bool(self.answer.placement.placement_id == other.answer.placement.placement_id)
-            case Worth.UNFIT:  # central may be newer than this peer, and two liars know each other
-                return (self.way.direct or other.way.direct) and bool(self.answer == other.answer)
-        return True
 
 
 class Routes:
@@ -198,7 +148,7 @@ class Routes:
         self.last = Taken(said.way, self._clock() - began)
         return said.answer, self.last
 
-    async def _asked_again(self, first: _Said, ways: list[Way], rpc: str, request: Message) -> _Said:
+    async def _asked_again(self, first: Said, ways: list[Way], rpc: str, request: Message) -> Said:
         """Returns what central says to what one neighbour alone has said; if it cannot be reached, what two say."""
         others = sorted((way for way in ways if way.who != first.way.who), key=lambda way: not way.direct)
         heard = [first]
@@ -217,30 +167,30 @@ class Routes:
             others = [way for way in others if not way.direct and way.who != said.way.who]
         if first.worth is Worth.PROMISE:  # nobody else can be asked, and the placement shows what becomes of it
             return first
-        said_so = first.error or "it has nothing of the kind"
+        says = f"one peer alone answers, and says: {first.error or 'there is nothing'}"
         raise errors.Unreachable(
-            f"one peer alone answers, and says: {said_so}; try again when central or another neighbour can be reached"
+            f"{says if len(heard) == 1 else 'the peers that answer disagree'}; try again when central can be reached"
         )
 
-    async def _first(self, ways: list[Way], rpc: str, request: Message) -> _Said:
+    async def _first(self, ways: list[Way], rpc: str, request: Message) -> Said:
         """Returns what the first of the ways says; raises the failure of all."""
         by_peer = [list(of_one) for _, of_one in groupby(ways, key=lambda way: way.who)]
         return await first_success([partial(self._attempts, of_one, rpc, request) for of_one in by_peer], PATIENCE)
 
-    async def _attempts(self, ways: list[Way], rpc: str, request: Message) -> _Said:
+    async def _attempts(self, ways: list[Way], rpc: str, request: Message) -> Said:
         """Tries all addresses of a neighbour within the time that it has, however many it claims."""
         patience = PATIENCE / len(ways)
         return await first_success([partial(self._attempt, way, rpc, request, patience) for way in ways], patience)
 
-    async def _attempt(self, way: Way, rpc: str, request: Message, patience: float) -> _Said:
+    async def _attempt(self, way: Way, rpc: str, request: Message, patience: float) -> Said:
         began = self._clock()
         try:
             answer = await self._ask(way, rpc, request)
-            return _Said(way, worth(rpc, request, answer), answer)
+            return Said(way, worth(rpc, request, answer), answer)
         except grpc.RpcError as error:
             found = from_rpc_error(error)
             if isinstance(found, _ANSWERS):
-                return _Said(way, Worth.UNFIT, error=found)
+                return Said(way, Worth.UNFIT, error=found)
             self._rest(way)
             raise found from error
         except errors.Unreachable:

@@ -4,8 +4,8 @@ import grpc
 
 from core.times import to_duration, to_timestamp
 from peer.membership import Membership
-from peer.routes import Taken
 from peer.transfers import Kind, State, Transfer
+from peer.ways import Taken
 from relevo.v1.peer_control_pb2 import MembershipStatus, Route, TransferKind, TransferSource, TransferState
 from relevo.v1.peer_control_pb2 import Transfer as TransferMessage
 

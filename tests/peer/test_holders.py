@@ -9,7 +9,8 @@ from core import errors
 from peer.channels import Channels
 from peer.contacts import Contact
 from peer.holders import HOLDER_PAGES, Holders
-from peer.routes import Routes, Taken, Way
+from peer.routes import Routes
+from peer.ways import Taken, Way
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Holder, PeerInfo
 from relevo.v1.peer_control_pb2 import RouteKind
