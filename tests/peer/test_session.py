@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from core.identity import Identity
 from core.rpc import Server
 from core.signing import check_signed
 from core.times import to_duration
+from peer import session as module
 from peer.channels import Channels
 from peer.session import LOGIN_METHOD, Introduction, Session
 from relevo.v1 import central_directory_pb2 as pb2
@@ -35,7 +37,11 @@ class Central(CentralDirectoryServicer):
         self.neighbours = Neighbours()
         self.directives = []
         self.catalogue_version = 0
+        self.trust = None
         self.end_stream = asyncio.Event()
+        self.refuses_streams = None  # an error for each stream that is opened
+        self._older = (asyncio.Event(), asyncio.Event())  # told to end, has ended
+        self._older[1].set()
         self.second_login = asyncio.Event()
         self.beaten = asyncio.Condition()
 
@@ -54,7 +60,24 @@ class Central(CentralDirectoryServicer):
 
     async def Heartbeat(self, request_iterator, context):
         self.streams += 1
+        if self.refuses_streams:
+            raise self.refuses_streams
+        told, ended = asyncio.Event(), asyncio.Event()
+        try:
+            async for answer in self._beats(request_iterator, told, ended):
+                yield answer
+        finally:
+            ended.set()
+
+    async def _beats(self, request_iterator, told, ended):
         async for beat in request_iterator:
+            if told.is_set():
+                return
+            if self._older[0] is not told:
+                # As central does: the first beat on a newer stream ends the older one in order; here before its answer.
+                older, self._older = self._older, (told, ended)
+                older[0].set()
+                await older[1].wait()
             if self.beat_error:
                 error, self.beat_error = self.beat_error, None
                 raise error
@@ -69,6 +92,7 @@ class Central(CentralDirectoryServicer):
                 neighbours=self.neighbours,
                 directives=self.directives,
                 catalogue_version=self.catalogue_version,
+                trust=self.trust,
             )
             async with self.beaten:
                 self.beats.append(beat)
@@ -175,6 +199,135 @@ async def test_an_unknown_session_logs_in_anew_by_itself(stage):
         while len(stage.central.logins) < 2:
             await stage.central.next_beats()
         assert (await session.wait_live()).session_id == f"{2:032x}"
+
+
+class Moves:
+    """Notes whether a session was ever not live."""
+
+    def __init__(self, session):
+        self.lost = []
+        real = session._set_live
+
+        def set_live(*, live, problem=""):
+            if not live:
+                self.lost.append(problem)
+            real(live=live, problem=problem)
+
+        session._set_live = set_live
+
+
+async def test_a_heartbeat_moves_to_a_new_connection_without_being_missed(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        login = await session.wait_live()
+        moves = Moves(session)
+        for streams in (2, 3):
+            old = stage.channels._centrals[login.central]
+            stage.channels.renew()
+            session.move()
+            while stage.central.streams < streams:
+                await stage.central.next_beats()
+            await stage.central.next_beats(3)
+            assert stage.channels._centrals[login.central] is not old
+        assert await session.wait_live() is login
+    assert moves.lost == []
+    assert len(stage.central.logins) == 1
+
+
+async def test_a_heartbeat_that_cannot_move_yet_stays_where_it_is(stage, monkeypatch):
+    monkeypatch.setattr(module, "REOPEN", (0.01,))
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        await session.wait_live()
+        moves = Moves(session)
+        stage.central.refuses_streams = errors.Unreachable("starting")
+        session.move()
+        while stage.central.streams < 3:
+            await stage.central.next_beats()
+        assert session.live
+        stage.central.refuses_streams = None
+        beats = len(stage.central.beats)
+        while stage.central.beats[-1].sequence > beats or stage.central.streams < 4:
+            await stage.central.next_beats()
+    assert moves.lost == []
+
+
+async def test_a_session_that_is_lost_while_its_heartbeat_moves_logs_in_anew(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        await session.wait_live()
+        stage.central.refuses_streams = errors.SessionUnknown("forgotten")
+        session.move()
+        await stage.central.second_login.wait()
+        stage.central.refuses_streams = None
+        assert (await session.wait_live()).session_id == f"{2:032x}"
+
+
+class ScriptedGuard:
+    """Says what a test wants, and notes what it was asked."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+        self.waits = 0
+
+    async def ready(self):
+        self.waits += 1
+
+    async def explain(self, error, failures):
+        self.asked.append((type(error), failures))
+        return self.answers.pop(0) if self.answers else error
+
+
+async def test_a_refusal_that_the_guard_finds_is_the_problem_and_is_tried_again_slowly(stage, monkeypatch):
+    pauses, paused = [], asyncio.Event()
+
+    def pause(error, failures):
+        pauses.append((type(error), failures))
+        paused.set()
+        return 3600.0
+
+    monkeypatch.setattr(module, "login_pause", pause)
+    session = stage.session()
+    session.guard = ScriptedGuard(None, errors.Revoked("the operator has revoked this peer"))
+    session._centrals = ("127.0.0.1:1",)
+    async with running(session), asyncio.timeout(10):
+        await paused.wait()
+        assert session.problem == "the operator has revoked this peer"
+    assert session.guard.asked == [(errors.Unreachable, 1), (errors.Unreachable, 2)]
+    assert pauses == [(errors.Revoked, 2)]
+    assert session.guard.waits == 2
+
+
+async def test_a_refusal_found_while_the_heartbeat_is_broken_ends_the_session(stage, monkeypatch):
+    paused = asyncio.Event()
+    monkeypatch.setattr(module, "login_pause", lambda *_: paused.set() or 3600.0)
+    session = stage.session()
+    session.guard = ScriptedGuard(errors.Unreachable("away"), errors.Revoked("revoked"), errors.Revoked("revoked"))
+    async with running(session), asyncio.timeout(10):
+        await session.wait_live()
+        stage.central.refuses_streams = errors.Unreachable("away")
+        stage.central.end_stream.set()
+        await paused.wait()
+        assert (session.login, session.problem) == (None, "revoked")
+    assert session.guard.asked == [(errors.Unreachable, 1), (errors.Unreachable, 2), (errors.Revoked, 1)]
+
+
+async def test_trust_goes_up_by_its_version_and_comes_down_whole(stage, enrolment_bench):
+    heard = []
+    session = stage.session()
+    session._introduction = replace(session._introduction, trust_version=lambda: 41)
+    session.listeners.trust = heard.append
+    stage.central.trust = enrolment_bench.trust.to_message()
+    async with running(session), asyncio.timeout(10):
+        await session.wait_live()
+        await stage.central.next_beats()
+        stage.central.trust.revoked_peer_ids.append("rubbish")
+        heard.clear()
+        await stage.central.next_beats(2)
+        assert session.live  # what is not understood harms nothing
+    assert stage.central.beats[0].trust_version == 41
+    assert all(found == enrolment_bench.trust for found in heard)
 
 
 async def test_a_superseded_session_stops_and_does_not_fight(stage):
