@@ -1,18 +1,17 @@
-"""How things are shown to people: sizes, rates, spans, ages, shortened ids, tables. Pure; nothing here prints."""
+"""How things are shown to people: sizes, rates, spans, ages, shortened names. Pure; nothing here prints."""
 
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 
-from core.names import printable
+from core.tables import SHORTEST_ID, char_width, short_ids, table, width
 
-SHORTEST_ID = 8
+# What core shows alike for central's commands, commands of a peer find here.
+__all__ = ["SHORTEST_ID", "short_ids", "table", "width"]
+
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 # Up to here an age says more than a date.
 _AGED = 30 * _DAY
-_GAP = "  "
 
 
 def size(count: float) -> str:
@@ -92,30 +91,6 @@ def percent(done: int, whole: int) -> str:
     return f"{min(done * 100 // whole, 100) if whole else 100}%"
 
 
-def short_ids(ids: Iterable[str], least: int = SHORTEST_ID) -> dict[str, str]:
-    """Returns for each id the shortest prefix, at least `least` characters, that no other of `ids` begins with."""
-    ordered = sorted(set(ids))
-    wanted = dict.fromkeys(ordered, least)
-    for one, other in pairwise(ordered):
-        shared = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
-        wanted[one] = max(wanted[one], shared + 1)
-        wanted[other] = max(wanted[other], shared + 1)
-    return {whole: whole[:length] for whole, length in wanted.items()}
-
-
-def width(text: str) -> int:
-    """Returns how many columns `text` takes on a terminal: East Asian characters two, combining marks none."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_char_width, text))
-
-
-def _char_width(char: str) -> int:
-    if unicodedata.category(char) in {"Mn", "Me", "Cf"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
 def clip(text: str, columns: int) -> str:
     """Returns `text` within `columns`; what is longer loses its middle, so that a file's ending stays readable."""
     if width(text) <= columns:
@@ -127,24 +102,7 @@ def clip(text: str, columns: int) -> str:
 def _fit(text: str, columns: int) -> str:
     taken = 0
     for at, char in enumerate(text):
-        taken += _char_width(char)
+        taken += char_width(char)
         if taken > columns:
             return text[:at]
     return text
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Returns the lines of a table. A head that begins with `>` has its column aligned to the right.
-
-    Every cell is made printable, so that nothing from the network can steer the terminal; widths are those on screen.
-    """
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
-    right = [head.startswith(">") for head in heads]
-    lines = [[head.removeprefix(">") for head in heads], *cells]
-    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
-    return [_GAP.join(map(_padded, line, widths, right)).rstrip() for line in lines]
-
-
-def _padded(text: str, columns: int, right: bool) -> str:
-    blank = " " * (columns - width(text))
-    return blank + text if right else text + blank
