@@ -53,6 +53,8 @@ _ANSWERS = (
     errors.VersionConflict,
     errors.OverQuota,
 )
+# What central itself says is the end of it, but for these: another way may still lead to an answer.
+_NO_ANSWERS = (errors.Unreachable, errors.Cancelled, errors.Defect)
 _UNREACHABLE = "neither a neighbour nor central answers; check the network, or that central runs, and try again"
 
 
@@ -165,7 +167,7 @@ class Routes:
                 return said
             heard.append(said)
             others = [way for way in others if not way.direct and way.who != said.way.who]
-        if first.worth is Worth.PROMISE:  # nobody else can be asked, and the placement shows what becomes of it
+        if first.worth is Worth.PROMISE and len(heard) == 1:  # nobody else can be asked, and the placement shows what becomes of it
             return first
         says = f"one peer alone answers, and says: {first.error or 'there is nothing'}"
         raise errors.Unreachable(
@@ -189,7 +191,7 @@ class Routes:
             return Said(way, worth(rpc, request, answer), answer)
         except grpc.RpcError as error:
             found = from_rpc_error(error)
-            if isinstance(found, _ANSWERS):
+            if isinstance(found, _ANSWERS) or (way.direct and not isinstance(found, _NO_ANSWERS)):
                 return Said(way, Worth.UNFIT, error=found)
             self._rest(way)
             raise found from error

@@ -173,6 +173,7 @@ FORGED = [
     errors.InvalidInput("query", "central does not take this"),
     errors.AlreadyExists("it is there"),
     errors.VersionConflict("publish anew"),
+    errors.OverQuota("too much", 60.0),
 ]
 # What the transport or a broken neighbour answers: no word of central's, so nobody is caught lying.
 BROKEN = [errors.NotPossible("no"), errors.Busy("later", 1000.0), errors.Corrupt("rotten"), errors.Defect("a bug")]
@@ -289,6 +290,15 @@ async def test_an_honest_no_costs_one_more_call_and_leaves_the_neighbour_trusted
     assert world.first_way() == PRIMARY
 
 
+async def test_central_that_is_busy_says_so_and_for_how_long(world):
+    busy = errors.Busy("later", 3.0)
+    await world.neighbour("primary", ListFiles=busy)
+    world.central.answers["ListFiles"] = busy
+    with pytest.raises(errors.Busy, match="later") as caught:
+        await world.call("ListFiles")
+    assert caught.value.retry_after == 3.0
+
+
 async def test_an_honest_empty_list_leaves_the_neighbour_trusted(world):
     world.central.answers["ListFiles"] = empty = pb2.ListFilesResponse()
     await world.neighbour("primary", ListFiles=empty)
@@ -341,6 +351,13 @@ async def test_without_central_two_liars_of_different_minds_are_not_believed(cut
     await cut_off.neighbour("backup", LocateFile=errors.NotFound("forged"))
     with pytest.raises(errors.Unreachable, match="disagree"):
         await cut_off.call("LocateFile")
+
+
+async def test_without_central_two_different_placements_of_one_request_are_not_believed(cut_off):
+    await cut_off.neighbour("primary")
+    await cut_off.neighbour("backup", PlaceFile=pb2.PlaceFileResponse(placement=placement(placement_id="2" * 32)))
+    with pytest.raises(errors.Unreachable, match="disagree"):
+        await cut_off.call("PlaceFile")
 
 
 async def test_without_central_a_no_of_one_peer_alone_is_told_as_what_it_is(cut_off):
