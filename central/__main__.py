@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from central.commands.certificates import admin_cert, rotate_ca
+from central.commands.members import invite, peers, revoke
 from central.parameters import Number, Span, data_option, spelt
 from central.quota_options import quota_options
 from central.settings import DAY, Settings
@@ -156,6 +158,10 @@ def serve(
         insecure=insecure,
         insecure_anywhere=insecure_anywhere,
     )
+
+
+for command in (invite, peers, revoke, rotate_ca, admin_cert):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -99,8 +99,14 @@ class Enrolment:
             NotPossible: its key, or the network's, cannot be used.
         """
         identity = Identity.load_or_create(self.data / OWN_KEY)
+        return self._material(identity, Subject(Kind.CENTRAL, self.authorities.network_id()), now, life)
+
+    def admin_material(self, identity: Identity, label: str, now: float, life: float) -> Material:
+        """Returns what an operator shows, called by `label` (core.certificates.ADMIN_LABEL); `life` in seconds."""
+        return self._material(identity, Subject(Kind.ADMIN, label), now, life)
+
+    def _material(self, identity: Identity, subject: Subject, now: float, life: float) -> Material:
         with self.register.changing():
-            subject = Subject(Kind.CENTRAL, self.authorities.network_id())
             chain = self.authorities.issue(subject, identity.public_key, now, life)
         return Material(identity.pem(), to_pem(chain), to_pem(self.trust().authorities))
 

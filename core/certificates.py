@@ -44,7 +44,7 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 _GENERATION = re.compile(r"[1-9][0-9]{0,8}")
-_ADMIN = re.compile(r"[a-z0-9-]{1,63}")
+ADMIN_LABEL = re.compile(r"[a-z0-9-]{1,63}")
 _USES = {
     "peer": (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH),
     "central": (ExtendedKeyUsageOID.SERVER_AUTH,),
@@ -159,7 +159,7 @@ def _subject_of(name: str) -> Subject:
         return Subject(Kind.PEER, label)
     if label == Kind.CENTRAL and NETWORK_ID.fullmatch(suffix):
         return Subject(Kind.CENTRAL, suffix)
-    if suffix == Kind.ADMIN and _ADMIN.fullmatch(label):
+    if suffix == Kind.ADMIN and ADMIN_LABEL.fullmatch(label):
         return Subject(Kind.ADMIN, label)
     raise InvalidInput("certificate", f"{name!r} is not the name of a peer, of central or of an operator")
 
