@@ -35,6 +35,14 @@ def partial_name(content_id: bytes) -> str:
     return f".relevo-{content_id.hex()[:32]}.part"
 
 
+def taken_bytes(directory: Path, content_id: bytes) -> int:
+    """Returns the disk space that the file in progress of a content takes; 0 when there is none. Raises OSError."""
+    try:
+        return rooted.status(directory, partial_name(content_id)).st_blocks * _STAT_BLOCK
+    except FileNotFoundError:
+        return 0
+
+
 class Partial:
     """The file in progress of one content in one directory. Safe for use from many threads."""
 
@@ -42,6 +50,7 @@ class Partial:
         """Describes the file in progress of a content of this layout in `directory`; touches nothing yet."""
         self.directory = directory
         self.name = partial_name(content_id)
+        self._content_id = content_id
         self.layout = layout
         self._mutex = threading.Lock()
         self._descriptor = -1
@@ -208,10 +217,7 @@ class Partial:
         rooted.remove(self.directory, self.name)
 
     def _check_room(self) -> None:
-        try:
-            allocated = rooted.status(self.directory, self.name).st_blocks * _STAT_BLOCK
-        except FileNotFoundError:
-            allocated = 0
+        allocated = taken_bytes(self.directory, self._content_id)
         disk = os.statvfs(self.directory)
         free = disk.f_bavail * disk.f_frsize
         # Some network file systems do not tell their size at all.

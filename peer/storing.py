@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from core import errors
@@ -20,6 +21,15 @@ AT_ONCE = 4
 _LATER = (errors.NotFound, errors.Unreachable, errors.Busy)
 # Pause before that, in seconds: some beats, so that central has asked again by then if it still wants the copy.
 RETRY_PAUSE = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """A copy that is being fetched: its size in bytes, and the placements that want it."""
+
+    size: int
+    asked_for: set[str]
+    transfer: Transfer
 
 
 class Storing:
@@ -47,13 +57,13 @@ class Storing:
         self._transfers = transfers
         self._home = home
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._under_way: dict[bytes, tuple[int, set[str]]] = {}
+        self._under_way: dict[bytes, _Promise] = {}
 
     @property
     def used_bytes(self) -> int:
         """Bytes that are kept for others or promised to be."""
         stored: int = sum(self._library.stored.values())
-        return stored + self._promised_bytes
+        return stored + sum(promise.size for promise in self._under_way.values())
 
     def free_bytes(self) -> int:
         """Returns how many bytes this peer still offers."""
@@ -65,7 +75,8 @@ class Storing:
 
     @property
     def _promised_bytes(self) -> int:
-        return sum(size for size, _ in self._under_way.values())
+        """Bytes of copies that are to be fetched and are not on disk yet: nobody else is promised their room."""
+        return sum(promise.size - promise.transfer.progress.done_bytes for promise in self._under_way.values())
 
     def obey(self, directives: list[pb2.Directive]) -> None:
         """Takes directives, which central repeats until they are confirmed or declined."""
@@ -78,22 +89,22 @@ class Storing:
         if content_id in self._library.stored:
             self._publisher.confirm(content_id)
         elif content_id in self._under_way:
-            self._under_way[content_id][1].add(store.placement_id)
+            self._under_way[content_id].asked_for.add(store.placement_id)
         elif size > self.free_bytes():
             self._publisher.decline(store.placement_id, "no room within the quota")
         else:
-            self._under_way[content_id] = (size, {store.placement_id})
+            asked_for = {store.placement_id}
             transfer = self._transfers.start(
                 Kind.STORE,
-                lambda transfer: self._keep(transfer, size),
+                lambda transfer: self._keep(transfer, size, asked_for),
                 size=size,
                 content_id=content_id,
                 placement_id=store.placement_id,
             )
+            self._under_way[content_id] = _Promise(size, asked_for, transfer)
             transfer.task.add_done_callback(lambda _: self._under_way.pop(content_id))
 
-    async def _keep(self, transfer: Transfer, size: int) -> None:
-        asked_for = self._under_way[transfer.content_id][1]
+    async def _keep(self, transfer: Transfer, size: int, asked_for: set[str]) -> None:
         try:
             await self._patiently(transfer, size, asked_for)
         except asyncio.CancelledError:

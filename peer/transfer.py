@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.content import DIGEST_BYTES, Layout
+from core.content import DIGEST_BYTES, MAX_SIZE, Layout
 from core.errors import AlreadyExists, Corrupt, InvalidInput, NotFound, NotPossible, RelevoError, Unreachable
 from core.manifest import Manifest, manifest_of
 from core.names import path_problem
@@ -17,7 +17,7 @@ from peer.dialling import Dialler
 from peer.disk_errors import disk_error
 from peer.finder import Accuse, Finder, FindHolders
 from peer.manifest_fetch import fetch_manifest
-from peer.partial import Partial, partial_name
+from peer.partial import Partial, partial_name, taken_bytes
 from peer.progress import Progress
 from peer.swarm import DownloadSettings, Swarm, no_holder
 from peer.targets import existing_manifest, exists_already, remove_leftover
@@ -40,7 +40,7 @@ class FetchRequest:
         name: one part of a path.
         modify_time: to give to the file, in seconds since 1970; None leaves the time of writing.
         executable: whether those who may read it may execute it.
-        most: a larger content is refused, in bytes; None: one that is larger than listed and than the room there is.
+        most: a larger content is refused, in bytes; None: one that is larger than the room there is.
     """
 
     content_id: bytes
@@ -197,9 +197,7 @@ class Downloader:
         if not finder.lines:
             raise NotFound(f"nobody holds {request.content_id.hex()[:12]} now; look it up again")
         settings = self._settings
-        most = request.most
-        if most is None:
-            most = max(request.size, await asyncio.to_thread(_room, request.directory))
+        most = await asyncio.to_thread(_room, request) if request.most is None else request.most
         until = self._clock() + settings.patience
         pause = settings.first_retry
 
@@ -283,12 +281,19 @@ class Downloader:
                 self._turns[key] = lock, users - 1
 
 
-def _room(directory: Path) -> int:
+def _room(request: FetchRequest) -> int:
+    """Returns how large the file may be, in bytes: what is free, and what an earlier try has taken already.
+
+    So a size that somebody made up is refused before its manifest, which may have gigabytes, is fetched.
+    """
     try:
-        disk = os.statvfs(directory)
+        disk = os.statvfs(request.directory)
+        if not disk.f_blocks:  # some network file systems do not tell their size at all
+            return MAX_SIZE
+        taken = taken_bytes(request.directory, request.content_id)
     except OSError as error:
-        raise disk_error(error, directory) from error
-    return disk.f_bavail * disk.f_frsize
+        raise disk_error(error, request.directory) from error
+    return disk.f_bavail * disk.f_frsize + taken
 
 
 def _check(request: FetchRequest) -> None:

@@ -157,6 +157,21 @@ async def test_the_free_space_of_the_disk_is_a_limit_too(stage, monkeypatch):
     assert stage.storing.free_bytes() == 0
 
 
+async def test_what_is_on_disk_already_is_not_promised_twice(stage, monkeypatch):
+    class Usage:
+        free = 700
+
+    monkeypatch.setattr(storing.shutil, "disk_usage", lambda _: Usage)
+    stage.downloader.gate.clear()
+    content_id = stage.downloader.offer(b"a" * 600)
+    stage.ask(content_id, 600)
+    assert stage.storing.free_bytes() == 100
+    stage.transfers.latest_first()[0].progress.done_bytes = 450
+    Usage.free -= 450
+    assert stage.storing.free_bytes() == 100
+    assert stage.storing.used_bytes == 600
+
+
 async def test_only_a_few_copies_are_fetched_at_once(stage):
     stage.downloader.gate.clear()
     for number in range(AT_ONCE + 2):
