@@ -9,16 +9,13 @@ from core.errors import RelevoError, Unreachable
 T = TypeVar("T")
 
 
-async def first_success(
-    attempts: Sequence[Callable[[], Awaitable[T]]], patience: float, final: tuple[type[RelevoError], ...] = ()
-) -> T:
+async def first_success(attempts: Sequence[Callable[[], Awaitable[T]]], patience: float) -> T:
     """Returns the first result: starts the next attempt when one fails or is silent for `patience` seconds.
 
     Whatever still runs then is cancelled.
 
     Raises:
-        RelevoError: one of `final`, which counts as a result; or every attempt failed: the first error that says more
-            than Unreachable, or that.
+        RelevoError: every attempt failed: the first error that says more than Unreachable, or that.
     """
     waiting = list(attempts)
     running: set[asyncio.Future[T]] = set()
@@ -32,7 +29,7 @@ async def first_success(
             for attempt, error in [(attempt, attempt.exception()) for attempt in done]:
                 if error is None:
                     return attempt.result()
-                if isinstance(error, final) or not isinstance(error, RelevoError):
+                if not isinstance(error, RelevoError):
                     raise error
                 if isinstance(failure, Unreachable):
                     failure = error

@@ -167,7 +167,8 @@ class Routes:
                 return said
             heard.append(said)
             others = [way for way in others if not way.direct and way.who != said.way.who]
-        if first.worth is Worth.PROMISE and len(heard) == 1:  # nobody else can be asked, and the placement shows what becomes of it
+        # Nobody else can be asked, and the placement shows what becomes of it.
+        if first.worth is Worth.PROMISE and len(heard) == 1:
             return first
         says = f"one peer alone answers, and says: {first.error or 'there is nothing'}"
         raise errors.Unreachable(

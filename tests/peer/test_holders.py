@@ -1,4 +1,4 @@
-"""Who holds a content, page by page, and what becomes of a neighbour that makes holders up."""
+"""Who holds a content, page by page; a neighbour that makes holders up; and whom a download may ask."""
 
 import asyncio
 from collections import deque
@@ -6,8 +6,10 @@ from collections import deque
 import pytest
 
 from core import errors
+from peer import contacts
 from peer.channels import Channels
 from peer.contacts import Contact
+from peer.finder import Finder
 from peer.holders import HOLDER_PAGES, Holders
 from peer.routes import Routes
 from peer.ways import Taken, Way
@@ -106,3 +108,69 @@ async def test_what_neighbours_said_is_remembered_for_some_contents_only():
     for number in range(1000):
         await holders.find(number.to_bytes(32))
     assert len(holders._hearsay) == 256
+
+
+# Whom a download may ask.
+
+
+class Named:
+    """Central's answers to one download: whom it names, and how it was asked."""
+
+    def __init__(self, *names, doubted=()):
+        self.names, self.doubted = list(names), set(doubted)
+        self.directly = []
+        self.accused = []
+        self.finder = Finder(CONTENT, self.find, None, "me", 0.1, self.accuse)
+
+    async def find(self, content_id, *, directly=False):
+        self.directly.append(directly)
+        return [
+            contacts.Holder(Contact(name, name, ("192.0.2.1:1",)), doubted=name in self.doubted) for name in self.names
+        ]
+
+    def accuse(self, peer_id, content_id, lied):
+        self.accused.append((peer_id, content_id, lied))
+
+    async def look(self, **how):
+        return {line.contact.name for line in await self.finder.look(**how)}
+
+
+async def test_a_holder_that_failed_is_given_up_while_there_is_another():
+    named = Named("ben", "cho")
+    assert await named.look() == {"ben", "cho"}
+    named.finder.drop("ben", lied=False)
+    assert await named.look() == set()
+    assert named.accused == [("ben", CONTENT, False)]
+
+
+async def test_a_holder_that_failed_is_asked_again_when_nobody_else_gives_anything():
+    named = Named("ben", "cho")
+    await named.look()
+    named.finder.drop("ben", lied=False)
+    assert await named.look(stuck=True) == {"ben"}
+    named.finder.drop("ben", lied=False)
+    named.names = ["ben"]
+    named.finder.drop("cho", lied=False)
+    assert await named.look() == {"ben"}, "it is the only one"
+
+
+async def test_a_liar_is_never_asked_again():
+    named = Named("ben")
+    await named.look()
+    named.finder.drop("ben", lied=True)
+    assert await named.look(stuck=True) == set()
+    assert named.accused == [("ben", CONTENT, True)]
+
+
+async def test_a_doubted_holder_is_asked_last():
+    named = Named("ben", "cho", doubted=["ben"])
+    assert await named.look() == {"cho"}
+    assert await named.look(stuck=True) == {"ben"}
+    assert await Named("ben", doubted=["ben"]).look() == {"ben"}
+
+
+async def test_a_download_that_is_stuck_asks_central_itself():
+    named = Named("ben")
+    await named.look()
+    await named.look(stuck=True)
+    assert named.directly == [False, True]
