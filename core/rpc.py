@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_V1ALPHA
@@ -20,6 +19,8 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_V1ALPH
 from core.access import PLAINTEXT, WayIn
 from core.answers import strict
 from core.errors import NotPossible
+from core.health import Health
+from core.limits import Limits
 from core.status import StatusInterceptor
 from core.tls import Material, channel_credentials, expecting
 
@@ -38,7 +39,9 @@ _SERVER = (
     ("grpc.max_concurrent_streams", 256),
     ("grpc.server.max_pending_requests", 10_000),
     ("grpc.server.max_pending_requests_hard_limit", 20_000),
-    ("grpc.server_handshake_timeout_ms", 5_000),
+    # Metadata of a request: beyond the first number some requests are refused, beyond the second all.
+    ("grpc.max_metadata_size", 8 * KIB),
+    ("grpc.absolute_max_metadata_size", 16 * KIB),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.ping_timeout_ms", 5_000),
@@ -57,8 +60,15 @@ _CLIENT = (
 )
 
 
-def _limits(max_message: int) -> tuple[tuple[str, int], ...]:
+def _sizes(max_message: int) -> tuple[tuple[str, int], ...]:
     return (("grpc.max_receive_message_length", max_message), ("grpc.max_send_message_length", max_message))
+
+
+def _limits(limits: Limits) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.max_allowed_incoming_connections", limits.connections),
+        ("grpc.server_handshake_timeout_ms", round(limits.handshake * 1000)),
+    )
 
 
 def open_channel(
@@ -69,29 +79,11 @@ def open_channel(
     With `material` it speaks TLS, and only the holder of a certificate of that `name` passes the handshake; without, it
     speaks in plaintext. A call that is answered with bytes which are no message fails with DATA_LOSS.
     """
-    options = [*_CLIENT, *_limits(max_message)]
+    options = [*_CLIENT, *_sizes(max_message)]
     if material is None:
         return strict(grpc.aio.insecure_channel(address, options=options))
     credentials = channel_credentials(material)
     return strict(grpc.aio.secure_channel(address, credentials, options=[*options, *expecting(name)]))
-
-
-class _Health(HealthServicer):  # type: ignore[misc] # the package has no types
-    """Health checking with List, which the package's asynchronous servicer lacks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._listed: dict[str, health_pb2.HealthCheckResponse] = {}
-
-    async def set(self, service: str, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        self._listed[service] = health_pb2.HealthCheckResponse(status=status)
-        await super().set(service, status)
-
-    async def List(  # noqa: N802 - the RPC's name
-        self, request: health_pb2.HealthListRequest, context: Any
-    ) -> health_pb2.HealthListResponse:
-        del request, context
-        return health_pb2.HealthListResponse(statuses=self._listed)
 
 
 class Server:
@@ -109,6 +101,7 @@ class Server:
         way_in: WayIn = PLAINTEXT,
         credentials: grpc.ServerCredentials | None = None,
         inspectable: bool = True,
+        limits: Limits | None = None,
     ) -> None:
         """Makes a server.
 
@@ -117,14 +110,17 @@ class Server:
             way_in: tells who calls.
             credentials: for TLS; None serves in plaintext.
             inspectable: whether health checking and reflection are served as well.
+            limits: what it takes from the network at once; None for the defaults.
         """
+        limits = limits or Limits()
         self.server = grpc.aio.server(
-            interceptors=[StatusInterceptor(way_in)], options=[*_SERVER, *_limits(max_message)]
+            interceptors=[StatusInterceptor(way_in, limits)],
+            options=[*_SERVER, *_limits(limits), *_sizes(max_message)],
         )
         self.port = 0
         self._credentials = credentials
         self._inspectable = inspectable
-        self._health = _Health()
+        self._health = Health()
         self._services: list[str] = []
 
     def listen(self, address: str) -> int:
@@ -153,14 +149,12 @@ class Server:
         self._services = ["", *services]
         _register_reflection(self.server, services)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
-        for service in self._services:
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(self._services, health_pb2.HealthCheckResponse.SERVING)
         await self.server.start()
 
     async def not_serving(self) -> None:
         """Tells health checks that the end is near; calls are still answered."""
-        for service in self._services:
-            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._health.set(self._services, health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
         """Refuses new calls, waits up to `grace` seconds for running ones, and ends."""

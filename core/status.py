@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from core import errors
 from core.access import WayIn, admit
 from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable, WrongIdentity
+from core.limits import Callers, Limits
 from core.times import from_duration
 
 log = logging.getLogger("relevo.rpc")
@@ -168,14 +169,15 @@ class _Admitted:
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Lets calls in or refuses them, and turns errors of handlers into statuses.
+    """Lets calls in or refuses them, bounds what each caller has under way, and turns errors of handlers into statuses.
 
     Unknown errors are logged and leave as INTERNAL without their text. Requests are parsed here: for bytes that are no
     message, gRPC would log a traceback and answer UNKNOWN.
     """
 
-    def __init__(self, way_in: WayIn) -> None:
+    def __init__(self, way_in: WayIn, limits: Limits) -> None:
         self._way_in = way_in
+        self._callers = Callers(limits)
 
     async def intercept_service(
         self,
@@ -202,21 +204,26 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(self._stream(many, method), None, encode)
         inner = handler.unary_unary
 
-        async def unary(data: bytes, context: Any) -> Any:
+        async def unary(data: bytes, context: Any) -> bytes:
+            # Encoded here: gRPC would keep the message beside its bytes until these have left.
             try:
                 admit(self._way_in, method, context)
-                return await inner(parse(data), context)
+                underway = self._callers.begin(context)
+                answer: bytes = encode(await inner(parse(data), context))
+                underway.answering(len(answer))
+                return answer
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - every error ends here, by the table
                 await _abort(context, error, method)
 
-        return grpc.unary_unary_rpc_method_handler(unary, None, encode)
+        return grpc.unary_unary_rpc_method_handler(unary, None, None)
 
     def _stream(self, inner: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Callable[[Any, Any], Any]:
         async def stream(asked: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 admit(self._way_in, method, context)
+                self._callers.begin(context)
                 answers = inner(asked, context)
                 if asyncio.iscoroutine(answers):  # it writes its answers itself
                     await answers

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from core.errors import InvalidInput
+from core.limits import who_calls
 from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
@@ -12,6 +13,9 @@ from relevo.v1.peer_relay_pb2_grpc import PeerRelayServicer
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
+
+# Longest deadline of a call for a block, in seconds: downloads give a holder 121 at most, and clocks run unevenly.
+LONGEST_WAIT = 130.0
 
 
 class Carrier(Protocol):
@@ -71,6 +75,13 @@ class RelayServicer(PeerRelayServicer):
         )
 
     async def GetBlock(self, request: pb2.GetBlockRequest, context: "Context") -> pb2.GetBlockResponse:
+        # A caller that never reads its answer holds a slot until its own deadline, which gRPC enforces here too.
+        remaining = context.time_remaining()
+        if remaining is None or remaining > LONGEST_WAIT:
+            raise InvalidInput("", f"a call for a block needs a deadline, of {LONGEST_WAIT:g} s at most")
+        who = who_calls(context)
+        self._serving.take_slot(who)
+        context.add_done_callback(lambda _: self._serving.give_back(who))  # type: ignore[arg-type]  # the stub lacks it
         match request.WhichOneof("wanted"):
             case "index":
                 given = await self._serving.block(request.content_id, request.index)

@@ -1,17 +1,20 @@
 """What a peer gives to others: pages of manifests, and blocks."""
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from core.content import DIGEST_BYTES
 from core.errors import Busy, InvalidInput, NotFound
 from core.manifest import Manifest
+from core.shares import Shares
 from peer.chooser import BlockChooser
 
 MOST_BITMAP = 256 * 1024
+# Each costs up to 2 MiB while its block leaves.
+SLOTS = 128
+# Twice as many as a download asks of one holder at once.
+SLOTS_EACH = 32
 
 
 class Held(Protocol):
@@ -51,19 +54,31 @@ class Given:
 
 
 class Serving:
-    """Gives blocks, a bounded number at once.
+    """Gives blocks, a bounded number at once, in all and to each caller.
+
+    A block counts from `take_slot` to `give_back`, which come from whoever sends it: until it has left, not only while
+    it is read. Otherwise callers that do not read what they asked for would cost nothing but the server's memory.
 
     Attributes:
         sent_bytes: bytes of blocks that were given since the start.
         epoch: names this run of the program in what it says about its holdings.
     """
 
-    def __init__(self, held: Held, slots: int = 64, retry_after: float = 0.25) -> None:
-        """Serves from `held`; beyond `slots` blocks at once, callers are to come back in `retry_after` seconds."""
+    def __init__(
+        self, held: Held, *, slots: int = SLOTS, slots_each: int = SLOTS_EACH, retry_after: float = 0.25
+    ) -> None:
+        """Serves from `held`.
+
+        Args:
+            held: what there is to give.
+            slots: most blocks at once.
+            slots_each: most blocks at once for one caller.
+            retry_after: seconds after which a caller that found no slot is to come back.
+        """
         self.sent_bytes = 0
         self.epoch = secrets.randbits(63) + 1
         self._held = held
-        self._slots = slots
+        self._slots = Shares(slots, slots_each)
         self._retry_after = retry_after
         self._chooser = BlockChooser()
 
@@ -81,6 +96,19 @@ class Serving:
         block_digests = manifest.page(page) if layout.page_count else b""
         return Page(layout.size, layout.block_size, manifest.root.page_digests, block_digests)
 
+    def take_slot(self, who: str) -> None:
+        """Counts a block for `who`, which is to be given back with `give_back`.
+
+        Raises:
+            Busy: too many blocks are being given, to this caller or in all.
+        """
+        if not self._slots.take(who):
+            raise Busy("this peer is giving as many blocks as it can; ask again soon", self._retry_after)
+
+    def give_back(self, who: str) -> None:
+        """Ends what `take_slot` began: the block has left, or the call has ended without one."""
+        self._slots.give_back(who)
+
     async def block(self, content_id: bytes, index: int) -> Given:
         """Returns one wanted block.
 
@@ -88,13 +116,11 @@ class Serving:
             InvalidInput: the content id has not 32 bytes, or there is no such block.
             NotFound: the content is not held.
             Corrupt: the file on disk has changed or cannot be read.
-            Busy: too many blocks are being given.
         """
-        with self._slot():
-            try:
-                data = await self._held.read_block(_checked(content_id), index)
-            except IndexError as error:
-                raise InvalidInput("index", f"there is no block {index}") from error
+        try:
+            data = await self._held.read_block(_checked(content_id), index)
+        except IndexError as error:
+            raise InvalidInput("index", f"there is no block {index}") from error
         self.sent_bytes += len(data)
         return Given(index, data)
 
@@ -104,33 +130,22 @@ class Serving:
         Raises:
             InvalidInput: the set is too large, or has blocks that the content has not.
             NotFound: the content is not held, or the set is empty.
-            Corrupt, Busy: as block.
+            Corrupt: as block.
         """
         if len(bitmap) > MOST_BITMAP:
             raise InvalidInput("lacking.bitmap", f"a set of blocks has at most {MOST_BITMAP} bytes")
-        with self._slot():
-            manifest = await self._held.manifest(_checked(content_id))
-            count = manifest.layout.block_count
-            bits = int.from_bytes(bitmap, "little")
-            # Checked before the shift: `first` may ask for a number of half a gigabyte.
-            if bits and first + bits.bit_length() > count:
-                raise InvalidInput("lacking", f"the content has {count} blocks, counted from 0")
-            index = self._chooser.choose(content_id, bits << first if bits else 0, count)
-            if index is None:
-                raise NotFound("nothing that the caller lacks is held")
-            data = await self._held.read_block(content_id, index)
+        manifest = await self._held.manifest(_checked(content_id))
+        count = manifest.layout.block_count
+        bits = int.from_bytes(bitmap, "little")
+        # Checked before the shift: `first` may ask for a number of half a gigabyte.
+        if bits and first + bits.bit_length() > count:
+            raise InvalidInput("lacking", f"the content has {count} blocks, counted from 0")
+        index = self._chooser.choose(content_id, bits << first if bits else 0, count)
+        if index is None:
+            raise NotFound("nothing that the caller lacks is held")
+        data = await self._held.read_block(content_id, index)
         self.sent_bytes += len(data)
         return Given(index, data)
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if self._slots <= 0:
-            raise Busy("this peer is giving as many blocks as it can; ask again soon", self._retry_after)
-        self._slots -= 1
-        try:
-            yield
-        finally:
-            self._slots += 1
 
 
 def _checked(content_id: bytes) -> bytes:

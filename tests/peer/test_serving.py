@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +13,12 @@ from core import errors
 from core.manifest import checked_root, manifest_of
 from core.rpc import Server
 from core.status import from_rpc_error
-from peer.channels import Channels
 from peer.chooser import BlockChooser
-from peer.relay_servicer import RelayServicer
+from peer.relay_servicer import LONGEST_WAIT, RelayServicer
 from peer.serving import MOST_BITMAP, Serving
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
-from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
+from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub, add_PeerRelayServicer_to_server
 
 BLOCK = 64 * 1024
 DATA = random.Random(3).randbytes(10 * BLOCK + 5)
@@ -84,14 +84,26 @@ class Relay:
 
     def __init__(self):
         self.shelf, self.carrier = Shelf(), Echo()
-        self.serving = Serving(self.shelf, slots=3, retry_after=0.5)
-        self.server, self.channels = Server(), Channels()
+        self.serving = Serving(self.shelf, slots=4, slots_each=3, retry_after=0.5)
+        self.server = Server()
+        self.channels = []
 
     async def start(self):
         add_PeerRelayServicer_to_server(RelayServicer(self.serving, self.carrier), self.server.server)
-        port = self.server.listen("127.0.0.1:0")
+        self.port = self.server.listen("127.0.0.1:0")
         await self.server.start()
-        self.stub = self.channels.peer(f"127.0.0.1:{port}")
+        self.stub = self.connect()
+
+    def connect(self):
+        """A stub of another caller: in plaintext each connection is one."""
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        self.channels.append(grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options))
+        return PeerRelayStub(self.channels[-1])
+
+    async def stop(self):
+        for channel in self.channels:
+            await channel.close()
+        await self.server.stop(0)
 
     async def block(self, **fields):
         return await self.stub.GetBlock(pb2.GetBlockRequest(**{"content_id": ID} | fields), timeout=5)
@@ -110,8 +122,7 @@ async def relay():
     relay = Relay()
     await relay.start()
     yield relay
-    await relay.channels.close()
-    await relay.server.stop(0)
+    await relay.stop()
 
 
 def lacking(*indexes, first=0):
@@ -209,28 +220,53 @@ async def test_a_file_that_has_changed_is_data_loss(relay):
     assert (await relay.block(index=0)).index == 0, "failures give their slots back"
 
 
-async def test_beyond_its_slots_a_peer_says_when_to_come_back(relay):
+async def all_reading(relay, number):
+    """Waits until so many blocks are being read."""
+    async with asyncio.timeout(5):
+        while relay.serving._slots.free != 4 - number:
+            relay.shelf.reading.clear()
+            await relay.shelf.reading.wait()
+
+
+async def all_given_back(relay):
+    async with asyncio.timeout(5):
+        while relay.serving._slots.free != 4:  # noqa: ASYNC110 - the server hears of it when it does
+            await asyncio.sleep(0.001)
+
+
+async def test_beyond_its_share_a_caller_is_told_when_to_come_back_and_others_are_served(relay):
     relay.shelf.gate = asyncio.Event()
     running = [asyncio.ensure_future(relay.block(index=index)) for index in range(3)]
-    while relay.serving._slots:
-        relay.shelf.reading.clear()
-        await relay.shelf.reading.wait()
+    await all_reading(relay, 3)
     error = await relay.refused(relay.block(index=3))
     assert (type(error), error.retry_after) == (errors.Busy, 0.5)
     assert (await relay.page()).size_bytes == len(DATA), "manifests need no slot"
+    request = pb2.GetBlockRequest(content_id=ID, index=3)
+    other = asyncio.ensure_future(relay.connect().GetBlock(request, timeout=5))
+    await all_reading(relay, 4)
+    error = await relay.refused(relay.connect().GetBlock(request, timeout=5))
+    assert (type(error), error.retry_after) == (errors.Busy, 0.5), "there are four in all"
     relay.shelf.gate.set()
-    assert sorted([(await call).index for call in running]) == [0, 1, 2]
+    assert sorted([(await call).index for call in [*running, other]]) == [0, 1, 2, 3]
+    await all_given_back(relay)
     assert (await relay.block(index=3)).index == 3
+
+
+@pytest.mark.parametrize("timeout", [None, LONGEST_WAIT + 10])
+async def test_a_call_for_a_block_without_a_deadline_is_told_to_set_one(relay, timeout):
+    error = await relay.refused(relay.stub.GetBlock(pb2.GetBlockRequest(content_id=ID, index=0), timeout=timeout))
+    assert type(error) is errors.InvalidInput
+    assert "a deadline, of 130 s at most" in str(error)
+    answer = await relay.stub.GetBlock(pb2.GetBlockRequest(content_id=ID, index=0), timeout=121)
+    assert answer.index == 0, "the longest that a download gives a holder"
 
 
 async def test_a_caller_that_goes_away_gives_its_slot_back(relay):
     relay.shelf.gate = asyncio.Event()
     running = asyncio.ensure_future(relay.block(index=0))
-    await relay.shelf.reading.wait()
+    await all_reading(relay, 1)
     running.cancel()
-    async with asyncio.timeout(5):
-        while relay.serving._slots != 3:  # noqa: ASYNC110 - the server hears of it when it does
-            await asyncio.sleep(0.001)
+    await all_given_back(relay)
 
 
 CARRIED = [
