@@ -25,7 +25,7 @@ def _load(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path
         settings = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}", ctx, param) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, and arrays in arrays without end
         raise click.BadParameter(f"{path} is not valid TOML: {error}", ctx, param) from error
     options = {option.name: option for option in ctx.command.params if option.name and option.name != param.name}
     named = {key.replace("-", "_"): value for key, value in settings.items()}
@@ -36,8 +36,13 @@ def _load(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path
             raise click.BadParameter(f"{path}: there is no setting {key!r}; there are {known}", ctx, param)
         if isinstance(value, dict) or (isinstance(value, list) and not getattr(option, "multiple", False)):
             raise click.BadParameter(f"{path}: {key} takes one value", ctx, param)
-        if getattr(option, "multiple", False) and not isinstance(value, list):
-            named[key] = [value]
+        items = value if isinstance(value, list) else [value]
+        try:
+            # As text, like flags and variables: click's types are not ready for a date, or for a number as a flag.
+            texts = [str(item) for item in items]
+        except (ValueError, RecursionError) as error:
+            raise click.BadParameter(f"{path}: {key} has a number that is too long", ctx, param) from error
+        named[key] = texts if getattr(option, "multiple", False) else texts[0]
     ctx.default_map = {**(ctx.default_map or {}), **named}
     return path
 

@@ -9,6 +9,8 @@ from core.addresses import join_address, split_address
 from core.errors import InvalidInput
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>(?:[kmgt]i?)?b?)", re.IGNORECASE)
+# What a message can carry as a number of bytes, and more than there is anywhere.
+_MOST = (1 << 63) - 1
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -16,7 +18,7 @@ def size(text: str | int) -> int:
     """Returns bytes for `10GiB`, `1.5 TiB`, `500MB` or `4096`: GiB and G count by 1,024, GB by 1,000.
 
     Raises:
-        click.BadParameter: it is none of these.
+        click.BadParameter: it is none of these, or 8 EiB and more.
     """
     match = _SIZE.fullmatch(str(text).strip())
     if match is None:
@@ -25,7 +27,13 @@ def size(text: str | int) -> int:
     base = 1000 if unit.endswith("b") and "i" not in unit else 1024
     scale: int = base ** _POWERS.get(unit[:1], 0)
     number = match["number"]
-    return int(float(number) * scale) if "." in number else int(number) * scale
+    try:
+        found = int(float(number) * scale) if "." in number else int(number) * scale
+    except (ValueError, OverflowError):  # thousands of digits
+        found = _MOST + 1
+    if found > _MOST:
+        raise click.BadParameter("that is more than any disk holds")
+    return found
 
 
 def address(text: str) -> str:

@@ -80,6 +80,11 @@ WRONG = {
     "a table": ("[listen]\nhost = 1", ["listen takes one value"]),
     "a word for a switch": ('insecure = "perhaps"', ["insecure", "perhaps"]),
     "a level that is none": ('log-level = "loud"', ["log-level", "loud"]),
+    "a number for a switch": ("insecure = 17", ["insecure", "17"]),
+    "a date for a number": ("store-quota = 2020-01-01", ["store-quota", "2020-01-01"]),
+    "a number without end": ("store-quota = " + "9" * 5000, ["not valid TOML"]),
+    "a hexadecimal number without end": ("store-quota = 0x" + "f" * 5000, ["too long"]),
+    "lists in lists without end": ("listen = " + "[" * 5000, ["not valid TOML"]),
     "no TOML": ("listen =\nname = 1", ["not valid TOML", "line 1"]),
     "no UTF-8": (b"listen = '\xff'", ["cannot be read"]),
 }
