@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUBS := generated/relevo/v1/content_pb2.py
 
-.PHONY: help install protos demo test test-pythons check format clean
+.PHONY: help install protos demo test test-pythons fuzz check format clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -32,6 +32,9 @@ test-pythons: $(STUBS) ## run all tests on every supported Python that is here
 	@set -e; for p in $(or $(PYTHONS),$(PYTHON)); do v=$$($$p -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	  echo "== Python $$v"; [ $$p = $(PYTHON) ] && d=$(VENV) || d=.venv-$$v; \
 	  $(MAKE) --no-print-directory test PYTHON=$$p VENV=$$d; done
+
+fuzz: $(STUBS) ## run every fuzz target for SECONDS (30) each; SEED repeats a run
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
 
 check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests
 	$(BIN)/ruff format --check .

@@ -1,0 +1,236 @@
+"""Hostile answers: a central, a neighbour and a holder that lie to a real peer, which goes on all the same."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest import mock
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from core.errors import RelevoError
+from core.rpc import CONTROL_MESSAGE, open_channel
+from peer.daemon import running_peer
+from peer.manifest_fetch import ManifestTimes
+from peer.progress import Progress
+from peer.settings import ServeSettings, control_address
+from peer.transfer import FetchRequest
+from relevo.v1 import peer_control_pb2 as control
+from relevo.v1.content_pb2 import Neighbours
+from relevo.v1.peer_control_pb2_grpc import PeerControlStub
+from tests.fuzz.engine import Broken, Target
+from tests.fuzz.liar import CENTRAL, CONTENT, MANIFEST, PATH, RELAY, Liar, Lie, lookup_request
+from tests.fuzz.messages import services, spoil, valid
+from tests.fuzz.mutations import mutated
+from tests.fuzz.watch import Memory, alarmed
+
+_STATUS = " status"
+_PATIENCE = 20.0
+# After a lie of these the peer has to beat before it counts as in order.
+_SESSION = {f"{CENTRAL}/Login", f"{CENTRAL}/Heartbeat"}
+# Central does without beats for so long, in seconds.
+_LEASE = 0.2
+# Answers without anything in them that is read.
+_EMPTY = {"Logout", "ReportHolder"}
+# What a peer waits for between two tries, made short: here every answer is a lie.
+_SHORT = {
+    "peer.backoff.FIRST_BACKOFF": 0.01,
+    "peer.backoff.LAST_BACKOFF": 0.02,
+    "peer.backoff.REFUSED_BACKOFF": 0.02,
+    "peer.publishing.RETRY_PAUSE": 0.01,
+    "peer.storing.RETRY_PAUSE": 0.2,
+    "peer.session.REOPEN": (0.01,),
+    "peer.routes.PATIENCE": 0.1,
+    "core.status.LONGEST_RETRY": 0.02,
+}
+
+
+class AnswerTarget(Target):
+    """One answer. An input is a line with `service/method`, then the bytes that are answered.
+
+    After `status` in that line the bytes are a code and the details of an error.
+    """
+
+    name = "answers"
+
+    def __init__(self) -> None:
+        self._version = 1 << 40  # which central never told
+        self._kinds = {
+            f"{service}/{method.name}": method.output_type
+            for service in (CENTRAL, RELAY)
+            for method in services()[service].methods
+            if method.name not in _EMPTY
+        }
+
+    async def __aenter__(self) -> "AnswerTarget":
+        self._stack = AsyncExitStack()
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def _open(self) -> None:
+        self._base = Path(tempfile.mkdtemp(prefix="relevo-fuzz-"))
+        self._stack.callback(shutil.rmtree, self._base)
+        for name, value in _SHORT.items():
+            self._stack.enter_context(mock.patch(name, value))
+        self._alarm = self._stack.enter_context(alarmed())
+        self._memory = Memory()
+        self._liar = Liar()
+        await self._liar.start()
+        self._stack.push_async_callback(self._liar.stop)
+        (self._base / "shared").mkdir()
+        (self._base / "shared" / "own.txt").write_bytes(b"mine")
+        self._settings = ServeSettings(
+            home=self._base / "home",
+            shared=self._base / "shared",
+            centrals=(f"127.0.0.1:{self._liar.port}",),
+            name="ana",
+            listen="127.0.0.1:0",
+            insecure=True,
+        )
+        self._peer = await self._stack.enter_async_context(running_peer(self._settings))
+        downloader = self._peer.downloader
+        times = ManifestTimes(timeout=2.0, patience=0.05)
+        downloader._settings = replace(downloader._settings, manifest=times, first_retry=0.01, patience=0.02)
+        channel = open_channel(control_address(self._settings.home), CONTROL_MESSAGE)
+        self._stack.push_async_callback(channel.close)
+        self._control: Any = PeerControlStub(channel)
+        async with asyncio.timeout(_PATIENCE):
+            await self._liar.beats()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._liar.lies.clear()
+        await self._stack.aclose()
+
+    def seeds(self) -> Sequence[bytes]:
+        values = {
+            "content_id": MANIFEST.content_id,
+            "size_bytes": len(CONTENT),
+            "path": PATH,
+            "addresses": f"127.0.0.1:{self._liar.port}",
+            "authorities": b"x",
+        }
+        whole = [_input(name, valid(kind, values).SerializeToString()) for name, kind in self._kinds.items()]
+        honest = [_input(name, self._liar.truth(name, b"")) for name in self._kinds]
+        return [*whole, *honest, *(_input(name + _STATUS, b"\x05") for name in self._kinds)]
+
+    def mutate(self, data: bytes, other: bytes, random: Random) -> bytes:
+        name, _, body = data.partition(b"\n")
+        kind = self._kinds.get(name.decode("ascii", "replace"))
+        if kind is not None and random.random() < 0.6:
+            message = GetMessageClass(kind)()
+            with suppress(DecodeError):
+                message.ParseFromString(body)
+            for _ in range(random.choice((1, 1, 2, 4))):
+                spoil(message, random)
+            return name + b"\n" + message.SerializeToString()
+        return name + b"\n" + mutated(body, other.partition(b"\n")[2], random)
+
+    async def run(self, data: bytes) -> None:
+        head, _, body = data.partition(b"\n")
+        text = head.decode("ascii", "replace")
+        name = text.removesuffix(_STATUS)
+        if name not in self._kinds:
+            return
+        through = Neighbours(primary=self._liar.myself) if name.startswith(RELAY) else Neighbours()
+        self._peer.routes.neighbours = through
+        self._peer.routes._resting.clear()
+        self._liar.lies[name] = Lie(body, status=text.endswith(_STATUS))
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                with suppress(RelevoError, _Refused):
+                    await self._triggers()[name.partition("/")[2]]()
+                self._liar.lies.clear()
+                await self._recovered(beating=name in _SESSION)
+        except TimeoutError as error:
+            raise Broken("the peer does not come back after a lie") from error
+        finally:
+            self._liar.lies.clear()
+
+    def _triggers(self) -> dict[str, Callable[[], Awaitable[Any]]]:
+        """What makes the peer ask, by RPC."""
+        control_calls = self._control
+        return {
+            "Login": self._log_in_anew,
+            "Heartbeat": lambda: self._liar.until(lambda: f"{CENTRAL}/Heartbeat" not in self._liar.lies),
+            "PublishFiles": self._publish,
+            "ListFiles": lambda: self._ask(control_calls.ListFiles, control.PeerControlListFilesRequest()),
+            "ListPeers": lambda: self._ask(control_calls.ListPeers, control.PeerControlListPeersRequest()),
+            "GetNeighbours": lambda: self._ask(control_calls.GetNeighbours, control.PeerControlGetNeighboursRequest()),
+            "GetPlacement": lambda: self._ask(control_calls.GetPlacement, control.PeerControlGetPlacementRequest()),
+            "PlaceFile": lambda: self._peer.routes.place_file(lookup_request()),
+            "LocateFile": self._fetch,
+            "GetManifest": self._fetch,
+            "GetBlock": self._fetch,
+        }
+
+    async def _log_in_anew(self) -> None:
+        name = f"{CENTRAL}/Login"
+        before = self._liar.asked[name]
+        self._liar.forget()
+        await self._liar.until(lambda: self._liar.asked[name] > before)
+
+    async def _publish(self) -> None:
+        name = f"{CENTRAL}/PublishFiles"
+        before = self._liar.asked[name]
+        self._version += 1
+        self._peer.publisher.logged_in(self._version)
+        await self._liar.until(lambda: self._liar.asked[name] > before)
+
+    async def _ask(self, call: Any, request: Any) -> None:
+        try:
+            await call(request, timeout=_PATIENCE)
+        except grpc.RpcError as error:
+            status: Any = error
+            if status.code() in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                raise Broken(f"the daemon answered {status.code().name}: {status.details()}") from error
+            raise _Refused from error
+
+    async def _fetch(self) -> None:
+        folder = Path(tempfile.mkdtemp(dir=self._base))
+        request = FetchRequest(MANIFEST.content_id, len(CONTENT), folder, PATH)
+        try:
+            fetched = await self._peer.downloader.fetch(request, Progress(len(CONTENT)))
+            if fetched.location.read_bytes() != CONTENT:
+                raise Broken("bytes that do not match the content reached a user's file")
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder)
+
+    async def _recovered(self, *, beating: bool) -> None:
+        """Waits until the peer is in order again, and looks at what it noticed meanwhile."""
+        beats = asyncio.ensure_future(self._liar.beats(1 if beating else 0))
+        both = [beats, self._peer.stopped]
+        if not (await asyncio.wait(both, timeout=_LEASE, return_when=asyncio.FIRST_COMPLETED))[0]:
+            self._liar.forget()  # as central does when beats do not come, for it was told to beat more rarely
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if self._peer.stopped.done():
+            beats.cancel()
+            self._peer.stopped.result()
+            raise Broken("a lie has stopped the peer")
+        await self._peer.session.wait_live()
+        await self._control.GetStatus(control.GetStatusRequest(), timeout=_PATIENCE)
+        for transfer in list(self._peer.transfers.running()):
+            await self._peer.transfers.cancel(transfer.transfer_id)
+        self._alarm.check()
+
+    async def check(self) -> None:
+        self._alarm.check()
+        self._memory.check()
+
+
+class _Refused(Exception):
+    """The daemon told its user what is wrong."""
+
+
+def _input(name: str, body: bytes) -> bytes:
+    return name.encode() + b"\n" + body
