@@ -67,23 +67,26 @@ class Demo:
         say(f"{random_name(RANDOM_SIZES[0])}, random bytes, the same on ana and on ben")
 
     def start(self) -> None:
-        """Starts the central and the four daemons, on ports that the system chooses."""
-        self.title("They start; the system chooses the ports")
-        base = self.programs.base
+        """Starts the central and the four daemons, on ports that the system chooses; each joins with a token."""
+        self.title("They start and join, each with a token; everything is encrypted from here on")
         self.central = self.programs.serve(
-            *("central", "central", "serve", "--data", base / "central", "--listen", "127.0.0.1:0", "--insecure")
+            *("central", "central", "serve", "--data", self.programs.base / "central", "--listen", "127.0.0.1:0")
         )
-        say(f"central  {self.central.address:<16} ready after {span(self.central.took)}")
+        say(f"central  {self.central.address:<16} ready after {span(self.central.took)}, with the keys of a new network")
         for peer in self.peers.values():
-            self.serve(peer)
+            self.serve(peer, "--join", self.invite())
 
-    def serve(self, peer: Peer) -> None:
+    def invite(self) -> str:
+        """Returns a token that lets one peer join."""
+        return self.programs.finish(
+            self.programs.begin("central", "invite", "--data", self.programs.base / "central")
+        ).strip()
+
+    def serve(self, peer: Peer, *arguments: str) -> None:
         """Starts the daemon of a peer."""
-        if self.central is None:
-            raise ValueError("central starts first")
         peer.program = self.programs.serve(
             *(peer.name, "peer", "--home", peer.home, "serve", peer.shared, "--name", peer.name),
-            *("--central", self.central.address, "--listen", "127.0.0.1:0", "--insecure"),
+            *("--listen", "127.0.0.1:0", *arguments),
         )
         say(f"{peer.name:<8} {peer.program.address:<16} ready after {span(peer.program.took)}, logged in")
 
