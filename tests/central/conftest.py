@@ -1,23 +1,31 @@
 """A central in this process with a clock that tests move, and peers that speak to it as real ones do."""
 
 import asyncio
-from contextlib import AsyncExitStack, contextmanager
+import time
+from contextlib import AsyncExitStack, closing, contextmanager
 from random import Random
 
 import grpc
 import pytest
 
-from central.server import running_central
+from central.enrolment import Enrolment
+from central.server import _look, running_central
 from central.settings import Settings
+from core.certificates import central_name, to_pem
 from core.identity import Identity
 from core.rpc import CENTRAL_MESSAGE, open_channel
 from core.signing import new_request_id, sign_request
 from core.status import from_rpc_error
+from core.tls import Material
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
 from relevo.v1.content_pb2 import FileEntry
+from relevo.v1.enrolment_pb2 import EnrollDetails, EnrollRequest, RenewRequest, RenewResponse
+from relevo.v1.enrolment_pb2_grpc import EnrolmentStub
 
 LOGIN = "/relevo.v1.CentralDirectory/Login"
+ENROLL = "/relevo.v1.Enrolment/Enroll"
+RENEW = "/relevo.v1.Enrolment/Renew"
 PLACE_FILE = "/relevo.v1.CentralDirectory/PlaceFile"
 PATIENCE = 20.0
 
@@ -40,14 +48,15 @@ def fails_with():
 class Clock:
     """Monotonic time and the time of day, which pass only when a test says so."""
 
-    def __init__(self):
+    def __init__(self, began=1_750_000_000.0):
         self.now = 1_000.0
+        self.began = began
 
     def monotonic(self):
         return self.now
 
     def wall(self):
-        return 1_750_000_000.0 + self.now
+        return self.began + self.now
 
     def advance(self, seconds):
         self.now += seconds
@@ -238,6 +247,130 @@ class Network:
 
     async def until_suspect(self, peer):
         await self.until(lambda: self.state(peer) == "SUSPECT")
+
+
+class Member(Peer):
+    """A peer with a certificate, which speaks TLS on connections of its own."""
+
+    def __init__(self, network, name, addresses, free_bytes, identity=None):
+        super().__init__(network, name, addresses, free_bytes, identity)
+        self.authorities = ()
+        self.certificates = ()
+        self.channel = None
+
+    @property
+    def stub(self):
+        return CentralDirectoryStub(self.channel)
+
+    def enroll_request(self, token, request_id="", **changed):
+        fields = {"invitation_id": token.invitation_id, "secret": token.secret, "name": self.name}
+        signed = self.signed(ENROLL, EnrollDetails(**{**fields, **changed}), request_id)
+        return EnrollRequest(signed=signed, public_key=self.identity.public_key)
+
+    def renew_request(self):
+        return RenewRequest(signed=self.signed(RENEW, RenewResponse()), public_key=self.identity.public_key)
+
+    async def enroll(self, token, **changed):
+        self.authorities = (token.authority,)
+        answer = await self.network.enrolment(self.authorities).Enroll(self.enroll_request(token, **changed))
+        await self.take(answer.membership)
+        return answer.membership
+
+    async def renew(self):
+        answer = await self.network.enrolment(self.authorities).Renew(self.renew_request())
+        await self.take(answer.membership)
+        return answer.membership
+
+    async def take(self, membership, trusting=True):
+        """Goes by this membership from now on, over a new connection; `trusting` also takes whom to trust."""
+        self.certificates = tuple(membership.certificates)
+        if trusting:
+            self.authorities = tuple(membership.trust.authorities)
+        self.channel = self.connect()
+
+    def connect(self):
+        material = Material(self.identity.pem(), to_pem(self.certificates), to_pem(self.authorities))
+        return self.network.open(self.network.central.address, material)
+
+
+class SecureNetwork(Network):
+    """A running central over TLS, and members. The clock begins now, since handshakes go by the real one."""
+
+    def __init__(self, data, **settings):
+        super().__init__(data)
+        self.clock = Clock(time.time() - 1_000.0)
+        fast = {"enrolment_rate": 1e5, "enrolment_total_rate": 1e5, "sweep_interval": 3600.0}
+        self.settings = Settings(**{"drain": 10.0, **fast, **settings})
+        self._channels = []
+
+    async def start(self):
+        self._stack = AsyncExitStack()
+        clock = self.clock
+        central = running_central(
+            self.data, settings=self.settings, clock=clock.monotonic, wall=clock.wall, random=Random(5)
+        )
+        self.central = await self._stack.enter_async_context(central)
+
+    async def stop(self):
+        for channel in self._channels:
+            await channel.close()
+        await self.stop_central()
+
+    def open(self, address, material):
+        channel = open_channel(address, CENTRAL_MESSAGE, material, central_name(self.central.network_id))
+        self._channels.append(channel)
+        return channel
+
+    def enrolment(self, authorities):
+        """Returns a stub on a new connection that shows no certificate and trusts these authorities only."""
+        return EnrolmentStub(self.open(self.enrolment_address, Material(b"", b"", to_pem(authorities))))
+
+    @property
+    def enrolment_address(self):
+        return f"127.0.0.1:{self.central.enrolment_port}"
+
+    def stranger(self, name="", addresses=None, free_bytes=1 << 40, identity=None):
+        self._count += 1
+        addresses = [f"192.0.2.1:{self._count}"] if addresses is None else addresses
+        return Member(self, name or f"peer{self._count}", addresses, free_bytes, identity)
+
+    async def member(self, **fields):
+        peer = self.stranger(**fields)
+        await peer.enroll(await self.central.invite())
+        return peer
+
+    async def logged_in(self, **fields):
+        peer = await self.member(**fields)
+        await peer.login()
+        return peer
+
+    async def look(self):
+        """Has central take up what the command line changed, as it does after every sweep interval."""
+        await _look(self.central.network, self.directory)
+
+    def beside(self, work):
+        """Does something with the network as the command line does, while central serves."""
+        with closing(Enrolment.open(self.data)) as enrolment:
+            return work(enrolment)
+
+
+@pytest.fixture
+async def secure_network(tmp_path):
+    """Returns a function: given settings, starts a central over TLS, and returns its network."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings):
+            network = SecureNetwork(tmp_path / "data", **settings)
+            await network.start()
+            stack.push_async_callback(network.stop)
+            return network
+
+        yield start
+
+
+@pytest.fixture
+async def secure(secure_network):
+    return await secure_network()
 
 
 @pytest.fixture

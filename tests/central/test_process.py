@@ -115,6 +115,52 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path):
         assert answer.sequence == 1
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:7400", "central.example:7400"])
+def test_plaintext_that_other_machines_could_reach_is_refused_unless_asked_for(tmp_path, listen):
+    refused = run("serve", "--insecure", "--data", tmp_path, "--listen", listen)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert "--insecure-anywhere" in line
+    assert not [*tmp_path.iterdir()]
+
+
+def test_plaintext_is_loudly_logged(tmp_path):
+    command = [sys.executable, "-m", "central", "serve", "--insecure", "--insecure-anywhere", "--data", str(tmp_path)]
+    with subprocess.Popen(
+        [*command, "--listen", "0.0.0.0:0"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline().startswith("central ready on 0.0.0.0:")
+        process.kill()
+        assert "WARNING" in (said := process.stderr.read())
+        assert "PLAINTEXT" in said
+
+
+def test_the_first_start_says_how_to_invite_and_a_network_survives_kill_9(tmp_path):
+    def started():
+        command = [sys.executable, "-m", "central", "serve", "--data", str(tmp_path), "--listen", "127.0.0.1:0"]
+        with subprocess.Popen(
+            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert re.fullmatch(r"central ready on 127\.0\.0\.1:\d+\n", process.stdout.readline())
+            process.kill()
+            return process.stderr.read()
+
+    first, second = started(), started()
+    assert f"relevo-central invite --data {tmp_path}" in first
+    assert "relevo-central invite" not in second
+    (network,) = {re.search("this is network (.*)", said)[1] for said in (first, second)}
+    assert re.fullmatch("[a-z2-7]{16}", network)
+    assert not [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and "central.db" not in path.name and path.stat().st_mode & 0o77
+    ]
+
+
 def test_a_second_central_on_the_same_port_or_data_is_refused_in_one_line(tmp_path):
     with serving(tmp_path / "one") as (_, address):
         same_port = run("serve", "--data", tmp_path / "two", "--listen", address)
