@@ -14,6 +14,7 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
+import core  # noqa: F401 - before grpc, whose TLS it holds to 1.3
 from tests.fuzz.coverage import Lines
 from tests.fuzz.mutations import mutated
 

@@ -63,7 +63,8 @@ class Liar(grpc.GenericRpcHandler):
         self.asked: Counter[str] = Counter()
         self._forgotten = asyncio.Event()
         self.port = 0
-        self._server = grpc.aio.server(handlers=[self])
+        patient = (("grpc.http2.min_ping_interval_without_data_ms", 1000), ("grpc.http2.max_ping_strikes", 0))
+        self._server = grpc.aio.server(handlers=[self], options=patient)
         self._moved = asyncio.Condition()
 
     async def start(self) -> None:

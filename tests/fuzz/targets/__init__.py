@@ -4,6 +4,7 @@ from tests.fuzz.engine import Target
 from tests.fuzz.targets.answers import AnswerTarget
 from tests.fuzz.targets.configuration import ConfigurationTarget
 from tests.fuzz.targets.decoding import CertificateTarget, ManifestTarget, TokenTarget
+from tests.fuzz.targets.enrolment import EnrolmentTarget
 from tests.fuzz.targets.names import NameTarget, StatusTarget
 from tests.fuzz.targets.requests import BeatTarget, RequestTarget
 
@@ -15,6 +16,7 @@ TARGETS: dict[str, type[Target]] = {
         RequestTarget,
         CertificateTarget,
         ConfigurationTarget,
+        EnrolmentTarget,
         ManifestTarget,
         NameTarget,
         StatusTarget,
