@@ -1,19 +1,24 @@
 """Dialling addresses that others have named: only where another machine can be, whatever the name resolves to."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from core.addresses import is_loopback, join_address, leads_astray, numeric, split_address
 from core.errors import InvalidInput, Unreachable
+from core.names import printable
 from peer.channels import Channels
 
 if TYPE_CHECKING:
     from relevo.v1.peer_relay_pb2_grpc import PeerRelayAsyncStub
 
-# For so many seconds a name leads where it led.
+log = logging.getLogger("relevo.dialling")
+
+# For so many seconds a name leads where it led; one that led nowhere is looked up again sooner.
 _REMEMBERED = 60.0
+_NOT_FOUND = 5.0
 _MOST_NAMES = 256
 
 
@@ -63,15 +68,20 @@ class Dialler:
         raise Unreachable(f"no address is known for {host}")
 
     async def _look_up(self, name: str) -> tuple[str, ...]:
-        """Returns the addresses of a name, those first that the system would try first; none when it has none."""
-        until, found = self._known.pop(name, (0.0, ()))
-        if not found or until <= self._clock():
+        """Returns the addresses of a name, those first that the system would try first; none when it has none.
+
+        When it cannot be looked up any more, it leads where it led: downloads go on while the name server is away.
+        """
+        until, found = self._known.get(name, (float("-inf"), ()))
+        if until <= self._clock():
             loop = asyncio.get_running_loop()
             try:
                 infos = await loop.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+                found = tuple(dict.fromkeys(str(info[4][0]) for info in infos))
             except (OSError, UnicodeError):
-                return ()
-            until, found = self._clock() + _REMEMBERED, tuple(dict.fromkeys(str(info[4][0]) for info in infos))
+                log.debug("%s cannot be looked up", printable(name))
+            until = self._clock() + (_REMEMBERED if found else _NOT_FOUND)
+        self._known.pop(name, None)
         self._known[name] = until, found  # the most recently used comes last
         if len(self._known) > _MOST_NAMES:
             del self._known[next(iter(self._known))]

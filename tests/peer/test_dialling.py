@@ -142,6 +142,29 @@ async def test_a_name_is_looked_up_again_after_a_while(channels, monkeypatch):
         assert asked == ["lab-3", "lab-3"]
 
 
+async def test_a_name_that_cannot_be_looked_up_any_more_leads_where_it_led(channels, monkeypatch):
+    now = 0.0
+    found = {"lab-3": ["192.0.2.3"]}
+    with names(monkeypatch, found) as asked:
+        dialling = Dialler(channels, lambda: ELSEWHERE, lambda: now)
+        await dialling.peer("lab-3:5000", "a")
+        found.clear()
+        now = 60.0
+        for _ in range(3):
+            await dialling.peer("lab-3:5000", "a")
+        assert asked == ["lab-3", "lab-3"]
+
+
+async def test_an_unknown_name_is_not_looked_up_for_every_call(channels, monkeypatch):
+    now = 0.0
+    with names(monkeypatch, {}) as asked:
+        dialling = Dialler(channels, lambda: ELSEWHERE, lambda: now)
+        for now in (0.0, 4.0, 5.0):  # noqa: B007 - the clock reads it
+            with pytest.raises(errors.Unreachable):
+                await dialling.peer("lab-3:5000", "a")
+        assert asked == ["lab-3", "lab-3"]
+
+
 async def test_very_many_names_take_a_bounded_place(channels, monkeypatch):
     found = {f"lab-{number}": ["192.0.2.3"] for number in range(1000)}
     with names(monkeypatch, found):
