@@ -30,7 +30,7 @@ TIMEOUT = 5.0
 # A broken stream is opened again after these pauses, in seconds, while central's grace runs.
 REOPEN = (0.1, 0.2, 0.4, 0.5)
 # What ends a stream and says nothing of the session.
-_STREAM_BROKE = (errors.Unreachable, errors.Defect, errors.Cancelled, errors.Busy)
+_STREAM_BROKE = (errors.Unreachable, errors.Defect, errors.Cancelled, errors.Busy, errors.CertificateExpired)
 # After so many failures in a row the pauses grow like those of a login, and the next of several centrals is tried.
 REOPEN_TRIES = 20
 # Whatever central says, beats are not sent faster than this, in seconds.

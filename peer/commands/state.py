@@ -71,7 +71,7 @@ def _membership(found: "GetStatusResponse", now: float) -> str:
     until = f"{_clock(member.certificate_expire_time.seconds)} (for {show.span(left)})"
     if left <= 0:
         until = f"{_clock(member.certificate_expire_time.seconds)}: EXPIRED"
-    when = f"renewed {_clock(member.renew_time.seconds)}" if renews > 0 else "renewed as soon as central answers"
+    when = f"renews {_clock(member.renew_time.seconds)}" if renews > 0 else "renews as soon as central answers"
     return f"member of {member.network_id}, certificate good until {until}, {when}"
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import errors
-from peer.backoff import FIRST_BACKOFF, LAST_BACKOFF, REFUSED_BACKOFF, jittered, login_pause
+from peer.backoff import FIRST_BACKOFF, LAST_BACKOFF, LAST_REFUSED_BACKOFF, REFUSED_BACKOFF, jittered, login_pause
 
 
 @given(st.integers(0, 10_000))
@@ -23,3 +23,14 @@ def test_what_trying_again_will_hardly_mend_is_tried_slowly():
 
 def test_a_busy_central_is_left_alone_for_as_long_as_it_asks():
     assert login_pause(errors.Busy("come back", 7.0), 0) >= 7.0
+
+
+def test_a_peer_that_is_no_member_any_more_tries_ever_more_slowly():
+    for kind in (errors.Revoked, errors.NotEnrolled):
+        pauses = [login_pause(kind("no"), failures) for failures in (1, 2, 3, 9, 10_000)]
+        assert pauses == [30.0, 60.0, 120.0, LAST_REFUSED_BACKOFF, LAST_REFUSED_BACKOFF]
+
+
+def test_somebody_else_at_centrals_address_is_tried_slowly_only_when_he_stays():
+    assert login_pause(errors.WrongIdentity("not central"), 2) <= LAST_BACKOFF
+    assert login_pause(errors.WrongIdentity("not central"), 6) == REFUSED_BACKOFF

@@ -97,6 +97,7 @@ async def test_status_tells_what_the_daemon_is_and_shares(network):
     assert [skipped.path for skipped in status.skipped] == ["b.part", "c.tmp"]
     assert (status.skipped_count, status.sent_bytes, status.received_bytes) == (2, 0, 0)
     assert not status.HasField("last_route")
+    assert not status.HasField("membership")  # in plaintext
     few = await ana.GetStatus(pb2.GetStatusRequest(skipped_page_size=1))
     assert ([skipped.path for skipped in few.skipped], few.skipped_count) == (["b.part"], 2)
     async with fails_with(errors.InvalidInput, "skipped_page_size"):

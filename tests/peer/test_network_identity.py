@@ -14,12 +14,15 @@ from central.settings import Settings
 from core import errors
 from core.certificates import Authority, Kind, Subject
 from core.identity import Identity
+from core.rpc import open_channel
 from peer.daemon import running_peer
 from peer.membership import Membership, load, save
-from peer.settings import ServeSettings, recall
+from peer.settings import ServeSettings, control_address, recall
 from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry
+from relevo.v1.peer_control_pb2 import GetStatusRequest
+from relevo.v1.peer_control_pb2_grpc import PeerControlStub
 from relevo.v1.peer_relay_pb2 import PeerRelayListFilesRequest
 
 FAST = Settings(beat_interval=0.2, sweep_interval=0.05, drain=0.5)
@@ -98,6 +101,12 @@ async def fetch(peer, path, directory):
     return peer.downloads.start(entry, str(directory))
 
 
+async def status_of(peer):
+    """Returns what `relevo status` shows of the membership."""
+    async with open_channel(control_address(peer.settings.home)) as channel:
+        return (await PeerControlStub(channel).GetStatus(GetStatusRequest())).membership
+
+
 def losses_of(peer):
     """Notes each time that the session is not live."""
     noted, real = [], peer.session._set_live
@@ -128,7 +137,10 @@ async def test_a_token_is_needed_once_and_neighbours_know_each_other_by_their_id
     async with network.daemon("ana") as ana:
         await ana.session.wait_live()
         assert ana.identity.peer_id == identity.peer_id
-        assert ana.credentials.membership.network_id == network.central.network_id
+        member = await status_of(ana)
+        assert (member.network_id, member.revoked_count) == (network.central.network_id, 0)
+        assert member.certificate_expire_time.seconds == ana.credentials.membership.expires
+        assert time.time() < member.renew_time.seconds < member.certificate_expire_time.seconds
         await eventually(lambda: ben.routes.neighbours.primary.peer_id == identity.peer_id)
         transfer = await fetch(ben, "a.txt", tmp_path / "got")
         await asyncio.wait([transfer.task])

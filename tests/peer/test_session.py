@@ -313,6 +313,18 @@ async def test_a_refusal_found_while_the_heartbeat_is_broken_ends_the_session(st
     assert session.guard.asked == [(errors.Unreachable, 1), (errors.Unreachable, 2), (errors.Revoked, 1)]
 
 
+async def test_a_certificate_that_expires_under_an_open_heartbeat_ends_no_session(stage):
+    session = stage.session()
+    session.guard = ScriptedGuard(None)  # it has renewed it
+    async with running(session), asyncio.timeout(10):
+        login = await session.wait_live()
+        stage.central.beat_error = errors.CertificateExpired("not valid at this time")
+        while stage.central.streams < 2:
+            await stage.central.next_beats()
+        assert await session.wait_live() is login
+    assert session.guard.asked == [(errors.CertificateExpired, 1)]
+
+
 async def test_trust_goes_up_by_its_version_and_comes_down_whole(stage, enrolment_bench):
     heard = []
     session = stage.session()

@@ -15,6 +15,7 @@ from core.content import digest
 from core.rpc import Server
 from peer.cli import relevo
 from peer.commands import show
+from peer.commands.state import status_page
 from peer.settings import control_address, control_socket
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import content_pb2
@@ -229,6 +230,31 @@ async def test_status_tells_the_whole_story(daemon, run):
         "  a\\\\b  it contains a backslash",
         "  and 29 more; `relevo status --json` lists up to 1,000",
     ]
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (1_800_000_000, "certificate good until 2027-01-16 08:00 UTC (for 1 d), renews 2027-01-16 00:00 UTC"),
+        (1_800_082_800, "(for 1 h), renews as soon as central answers"),
+        (1_800_090_000, "certificate good until 2027-01-16 08:00 UTC: EXPIRED, renews as soon as central answers"),
+    ],
+)
+def test_status_tells_what_makes_the_peer_a_member(now, words):
+    member = pb2.MembershipStatus(network_id="abcdefghijklmnop")
+    member.certificate_expire_time.seconds = 1_800_000_000 + 86_400
+    member.renew_time.seconds = 1_800_000_000 + 57_600
+    line = status_page(pb2.GetStatusResponse(membership=member), now)[3]
+    assert line.startswith("identity   member of abcdefghijklmnop, certificate good until ")
+    assert words in line
+
+
+async def test_status_as_json_tells_the_membership_and_no_secret(daemon, run):
+    daemon.status.session_id = "5e55" * 8
+    daemon.status.membership.network_id = "abcdefghijklmnop"
+    result = await run("status", "--json")
+    assert json.loads(result.stdout)["membership"]["network_id"] == "abcdefghijklmnop"
+    assert "5e55" not in result.stdout
 
 
 async def test_status_keeps_the_reason_in_sight_however_long_a_skipped_path_is(daemon, run):
