@@ -13,6 +13,7 @@ from core.identity import Identity
 from core.manifest import manifest_of
 from core.rpc import Server
 from core.signing import sign_request
+from peer import routes
 from peer.channels import Channels
 from peer.dialling import Dialler
 from peer.holders import Holders
@@ -155,7 +156,8 @@ class World:
 
 
 @pytest.fixture
-async def world():
+async def world(monkeypatch):
+    monkeypatch.setattr(routes, "PATIENCE", 10.0)  # a loaded machine is not silent
     world = World()
     await world.start()
     yield world
@@ -374,7 +376,8 @@ async def test_without_central_and_with_one_neighbour_copies_can_still_be_placed
 # Calls that are dropped, and bytes that are no answer.
 
 
-async def test_a_dropped_call_is_made_another_way(world):
+async def test_a_dropped_call_is_made_another_way(world, monkeypatch):
+    monkeypatch.setattr(routes, "PATIENCE", 0.1)
     never = asyncio.Event()
 
     async def drop(request):
