@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import errors
+from core.content import DIGEST_BYTES
 from peer import rooted
 from peer.disk_errors import disk_error
 from peer.library import Library
@@ -86,7 +87,9 @@ class Storing:
 
     def _store(self, store: pb2.StoreDirective) -> None:
         content_id, size = store.content_id, store.size_bytes
-        if content_id in self._library.stored:
+        if len(content_id) != DIGEST_BYTES:
+            self._publisher.decline(store.placement_id, "the directive names no content")
+        elif content_id in self._library.stored:
             self._publisher.confirm(content_id)
         elif content_id in self._under_way:
             self._under_way[content_id].asked_for.add(store.placement_id)
