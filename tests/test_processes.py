@@ -60,9 +60,12 @@ class Program:
 
 
 class World:
+    """A network of programs, over TLS unless `insecure`."""
+
     def __init__(self, base):
         self.base = base
         self.programs = []
+        self.insecure = False
 
     def run(self, *arguments):
         program = Program(*arguments, log=self.base / "log")
@@ -70,15 +73,26 @@ class World:
         return program
 
     def central(self, listen="127.0.0.1:0"):
-        return self.run("central", "serve", "--data", self.base / "central", "--listen", listen, "--insecure")
+        mode = ["--insecure"] if self.insecure else ["--enrolment-port", "0"]
+        return self.run("central", "serve", "--data", self.base / "central", "--listen", listen, *mode)
 
     def peer(self, name, central):
-        shared = self.base / name / "shared"
+        """Starts a daemon: with a token the first time, with what its home remembers later."""
+        shared, home = self.base / name / "shared", self.base / name / "home"
         shared.mkdir(parents=True, exist_ok=True)
-        return self.run(
-            *("peer", "--home", self.base / name / "home", "serve", shared, "--name", name),
-            *("--central", central.address, "--listen", "127.0.0.1:0", "--insecure"),
+        if self.insecure:
+            how = ["--central", central.address, "--insecure"]
+        else:
+            how = [] if (home / "network").exists() else ["--join", self.invite()]
+        return self.run("peer", "--home", home, "serve", shared, "--name", name, "--listen", "127.0.0.1:0", *how)
+
+    def invite(self):
+        command = [sys.executable, "-m", "central", "invite", "--data", str(self.base / "central")]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=20, check=False
         )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     def share(self, name, path, data):
         target = self.base / name / "shared" / path
@@ -246,7 +260,10 @@ def test_a_second_central_on_the_same_data_or_port_refuses_to_start(world, tmp_p
     central = world.central()
     for data in (tmp_path / "central", tmp_path / "elsewhere"):
         done = subprocess.run(
-            [sys.executable, "-m", "central", "serve", "--data", str(data), "--listen", central.address],
+            [
+                *(sys.executable, "-m", "central", "serve", "--data", str(data)),
+                *("--listen", central.address, "--enrolment-port", "0"),
+            ],
             capture_output=True,
             text=True,
             env=environment(),
@@ -256,7 +273,7 @@ def test_a_second_central_on_the_same_data_or_port_refuses_to_start(world, tmp_p
         )
         assert done.returncode == 7
         assert "Traceback" not in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def grpcurl(*arguments):
@@ -265,7 +282,8 @@ def grpcurl(*arguments):
     return done.stdout
 
 
-def test_grpcurl_inspects_and_calls_a_peer(world):
+def test_grpcurl_inspects_and_calls_a_peer_in_plaintext(world):
+    world.insecure = True
     world.share("ana", "a.txt", b"a")
     ana = world.peer("ana", world.central())
     until(lambda: world.listed("ana") == ["a.txt"])

@@ -47,6 +47,7 @@ class Network:
             (shared / path).parent.mkdir(parents=True, exist_ok=True)
             (shared / path).write_bytes(data)
         shared.mkdir(parents=True, exist_ok=True)
+        token = await self.central.invite()
         chosen = ServeSettings(
             **{
                 "home": self.base / name / "home",
@@ -54,7 +55,7 @@ class Network:
                 "centrals": (self.central.address,),
                 "name": name,
                 "listen": "127.0.0.1:0",
-                "insecure": True,
+                "join": token.to_text(),
                 **settings,
             }
         )
@@ -104,9 +105,7 @@ async def fetch(peer, path, directory):
 @pytest.fixture
 async def network(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
-        central = await stack.enter_async_context(
-            running_central(tmp_path / "central", listen="127.0.0.1:0", insecure=True)
-        )
+        central = await stack.enter_async_context(running_central(tmp_path / "central"))
         yield Network(tmp_path, central, stack)
 
 
@@ -379,9 +378,7 @@ async def test_a_copied_home_supersedes_the_older_daemon_which_stops_and_says_so
 async def test_central_restarts_and_peers_go_on_without_login_or_publishing(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(
-            running_central(tmp_path / "central", listen="127.0.0.1:0", insecure=True)
-        )
+        central = await first.enter_async_context(running_central(tmp_path / "central"))
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.txt": b"a"})
         ben = await network.join("ben")
@@ -389,7 +386,8 @@ async def test_central_restarts_and_peers_go_on_without_login_or_publishing(tmp_
         version = ana.publisher._published.version
         await first.aclose()
         await eventually(lambda: not ana.session.live)
-        await stack.enter_async_context(running_central(tmp_path / "central", listen=central.address, insecure=True))
+        again = running_central(tmp_path / "central", central.address, enrolment_port=central.enrolment_port)
+        await stack.enter_async_context(again)
         await eventually(lambda: ana.session.live and ben.session.live)
         assert await files(ben) == ["a.txt"]
         assert [peer.session.login.session_id for peer in (ana, ben)] == sessions
@@ -399,13 +397,14 @@ async def test_central_restarts_and_peers_go_on_without_login_or_publishing(tmp_
 async def test_a_central_that_lost_its_store_is_published_to_anew(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(
-            running_central(tmp_path / "one", listen="127.0.0.1:0", insecure=True)
-        )
+        central = await first.enter_async_context(running_central(tmp_path / "central"))
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.txt": b"a"})
         await first.aclose()
-        await stack.enter_async_context(running_central(tmp_path / "two", listen=central.address, insecure=True))
+        for file in (tmp_path / "central").glob("central.db*"):  # the network's keys and members are still there
+            file.unlink()
+        again = running_central(tmp_path / "central", central.address, enrolment_port=central.enrolment_port)
+        await stack.enter_async_context(again)
         await eventually(lambda: ana.session.live)
 
         async def listed():
@@ -418,9 +417,7 @@ async def test_blocks_are_served_while_central_is_gone(tmp_path):
     data = noise(24 * MIB)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(
-            running_central(tmp_path / "central", listen="127.0.0.1:0", insecure=True)
-        )
+        central = await first.enter_async_context(running_central(tmp_path / "central"))
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.bin": data})
         ben = await network.join("ben")
