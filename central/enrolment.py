@@ -9,7 +9,8 @@ from pathlib import Path
 
 from central.authorities import OWN_KEY, Authorities
 from central.decode import Applicant
-from central.register import FILE_NAME, Invitation, Register, revocation
+from central.register import Invitation, Register, revocation
+from central.register_schema import FILE_NAME
 from core.certificates import Kind, Subject, to_pem
 from core.errors import NotEnrolled, NotPossible, Refused
 from core.identity import Identity

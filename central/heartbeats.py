@@ -13,7 +13,7 @@ from typing import Any
 from central import decode, encode
 from central.decode import Beat
 from central.directory import Directory
-from core.access import PLAINTEXT, WayIn
+from core.access import WayIn
 from core.errors import InvalidInput, Unreachable
 from core.trust import Trust
 from relevo.v1 import central_directory_pb2 as pb2
@@ -94,8 +94,8 @@ class Heartbeats:
     def __init__(
         self,
         directory: Directory,
-        way_in: WayIn = PLAINTEXT,
-        trust: Callable[[], Trust | None] = lambda: None,
+        way_in: WayIn,
+        trust: Callable[[], Trust | None],
     ) -> None:
         """Composes them.
 

@@ -20,6 +20,7 @@ from central.settings import Settings
 from central.sqlite_store import SqliteStore
 from core.access import ENROLMENT, PLAINTEXT, Certificates
 from core.addresses import join_address, split_address
+from core.errors import NotPossible
 from core.listening import bind
 from core.reachable import advertised
 from core.rpc import CENTRAL_MESSAGE, KIB, Server
@@ -112,7 +113,7 @@ async def running_central(
         joining = 0
         if network:
             await _look(network, directory)
-            wanted = enrolment_port if enrolment_port is not None else port and server.port + 1
+            wanted = enrolment_port if enrolment_port is not None else _next(port)
             joining = await _serve_enrolment(stack, network, directory, join_address(host, wanted))
             await network.run(lambda found: found.note_address(address, joining))
         await server.start(SERVICE)
@@ -121,9 +122,14 @@ async def running_central(
         yield Central(address, directory, network, joining)
 
 
+def _next(port: int) -> int:
+    """Returns the port after `port`; 0, for which the system chooses, when there is none or when it chose that too."""
+    return (port + 1) % 65_536 if port else 0
+
+
 def _directory_server(directory: Directory, network: Network | None) -> tuple[Server, Heartbeats]:
     if network is None:
-        server, heartbeats = Server(CENTRAL_MESSAGE), Heartbeats(directory, PLAINTEXT)
+        server, heartbeats = Server(CENTRAL_MESSAGE), Heartbeats(directory, PLAINTEXT, lambda: None)
     else:
         way_in = Certificates(network.trust, directory.wall)
         server = Server(CENTRAL_MESSAGE, way_in=way_in, credentials=server_credentials(network.material))
@@ -141,7 +147,12 @@ async def _serve_enrolment(stack: AsyncExitStack, network: Network, directory: D
         credentials=server_credentials(network.material, mutual=False),
         inspectable=False,
     )
-    bind(server, listen)
+    try:
+        bind(server, listen)
+    except NotPossible as error:
+        raise NotPossible(
+            f"cannot let peers join on {listen}: another program has it; choose another port with --enrolment-port"
+        ) from error
     gate = Gate(settings.enrolment_rate, settings.enrolment_total_rate)
     servicer = EnrolmentServicer(network, gate, settings.certificate_life, directory.clock)
     add_EnrolmentServicer_to_server(servicer, server.server)

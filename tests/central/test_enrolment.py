@@ -1,14 +1,13 @@
 """Who gets in, who stays in, who is put out: a real central over TLS, and peers with keys of their own."""
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import grpc
 import pytest
 
 from central.enrolment import Enrolment
 from central.register import MARGIN
-from central.server import running_central
+from central.server import _next, running_central
 from central.settings import Settings
 from core import errors
 from core.certificates import Authority, Kind, Subject, certificate_of, to_pem
@@ -418,15 +417,17 @@ async def test_without_a_host_of_its_own_central_names_this_machines_addresses_i
         assert (await central.invite()).addresses == (central.address,)
 
 
-async def test_enrolment_listens_on_the_next_port_unless_told_otherwise(tmp_path):
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(running_central(tmp_path / "one"))
-        port = int(first.address.rpartition(":")[2])
+def test_the_enrolment_port_is_the_next_one_where_there_is_one():
+    assert [_next(port) for port in (7400, 65_535, 0)] == [7401, 0, 0]
+
+
+async def test_enrolment_listens_where_it_is_told_to_and_says_so_when_it_cannot(tmp_path):
+    async with running_central(tmp_path / "one") as first:
+        with pytest.raises(errors.NotPossible, match="--enrolment-port"):
+            async with running_central(tmp_path / "two", enrolment_port=first.enrolment_port):
+                pass
         chosen = first.enrolment_port
-        await stack.aclose()
-        second = await stack.enter_async_context(
-            running_central(tmp_path / "one", listen=f"127.0.0.1:{port}", enrolment_port=chosen)
-        )
+    async with running_central(tmp_path / "one", enrolment_port=chosen) as second:
         assert second.enrolment_port == chosen
 
 

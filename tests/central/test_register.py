@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from central.enrolment import Enrolment
-from central.register import FILE_NAME, Invitation, Register
+from central.register import Invitation, Register
+from central.register_schema import FILE_NAME
 from core.errors import NotFound, NotPossible, Unreachable
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +90,7 @@ def test_another_process_sees_what_is_committed_at_once(register, tmp_path):
 
 
 def test_who_has_to_wait_too_long_for_another_process_is_told_to_try_again(register, tmp_path, monkeypatch):
-    monkeypatch.setattr("central.register._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("central.register_schema.BUSY_SECONDS", 0.01)
     with (
         closing(Register.open(tmp_path)) as other,
         register.changing(),
