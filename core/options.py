@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import click
 
+from core.logs import PrintableFormatter
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -77,8 +79,9 @@ def log_option(function: F) -> F:
 def _set_up_logging(ctx: click.Context, param: click.Parameter, level: str) -> str:
     del ctx, param
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it comes as errors
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=level.upper(), format=form)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     for noisy in ("watchfiles", "asyncio", "grpc"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
     return level
