@@ -107,9 +107,10 @@ class _Run:
             for data in (*self._target.seeds(), *(path.read_bytes() for path in corpus(self._target))):
                 await self._feed(data, keep=True)
             while time.monotonic() < end and (most is None or self._report.executions < most):
-                await self._feed(self._draw())
-                if self._report.executions % CHECK_EVERY == 0:
-                    await self._attempt(self._target.check(), b"")
+                last = self._draw()
+                await self._feed(last)
+                if self._report.executions % CHECK_EVERY == 0:  # one of the last inputs did it; the seed tells which
+                    await self._attempt(self._target.check(), last)
                 if len(self._report.findings) >= _MOST_FINDINGS:
                     break
             await self._attempt(self._target.check(), self._pool[-1])

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ _EVERYWHERE = (
     *reflection_pb2.DESCRIPTOR.services_by_name.values(),
 )
 DEADLINE = 10.0
+_UPLOAD = b"copy me"
 # What an aio client says of its own stream when that ends while it writes.
 _ENDED = "Internal error from Core"
 LOGIN = "/relevo.v1.CentralDirectory/Login"
@@ -98,7 +98,7 @@ class Network:
         for server, address in (("central", self.central.address), ("peer", f"127.0.0.1:{self._ana.server.port}")):
             await self._open(server, address, PEER_MESSAGE)
         await self._log_in()
-        self._before = _digest(self.base / "shared"), _digest(self.base / "canary")
+        self._before = self._files()
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
@@ -109,7 +109,7 @@ class Network:
         (self.base / "shared" / "a.txt").write_bytes(b"a" * 100_000)
         (self.base / "shared" / "año nuevo.txt").write_bytes(b"")
         (self.base / "canary" / "secret").write_bytes(b"nobody touches this")
-        (self.base / "scratch" / "upload.txt").write_bytes(b"copy me")
+        (self.base / "scratch" / "upload.txt").write_bytes(_UPLOAD)
 
     async def _start_ana(self) -> None:
         settings = ServeSettings(
@@ -256,21 +256,24 @@ class Network:
         await self.settle()
         self.look()
         self._memory.check()
-        if self._before != (_digest(self.base / "shared"), _digest(self.base / "canary")):
+        now = self._files()
+        added = [path.read_bytes() for path in now if path not in self._before and path.is_file()]
+        if any(now.get(path) != digest for path, digest in self._before.items()):
             raise Broken("the shared directory or the canary has changed")
+        if not all(_UPLOAD.startswith(data) for data in added):
+            raise Broken("there is something in the shared directory that nobody put there")
         listed, _ = await self._ana.routes.list_files(pb2.ListFilesRequest(reference="a.txt"))
         mine = self._ana.library.files["a.txt"].content_id
         if mine not in {file.content_id for file in listed.files}:
             raise Broken("the honest peer's file is not in the catalogue any more")
 
+    def _files(self) -> dict[Path, str]:
+        """Returns what nobody may change, and what ana's owner has put there, with digests of what is in it."""
+        paths = (*(self.base / "shared").rglob("*"), *(self.base / "canary").rglob("*"))
+        return {path: _digest(path) for path in paths}
 
-def _digest(root: Path) -> str:
-    found = hashlib.sha256()
-    for path in _all(root):
-        found.update(f"{path.relative_to(root)} {path.stat().st_mode} {path.stat().st_mtime_ns}".encode())
-        found.update(path.read_bytes() if path.is_file() else b"")
+
+def _digest(path: Path) -> str:
+    found = hashlib.sha256(f"{path.stat().st_mode} {path.stat().st_mtime_ns}".encode())
+    found.update(path.read_bytes() if path.is_file() else b"")
     return found.hexdigest()
-
-
-def _all(root: Path) -> Iterator[Path]:
-    return iter(sorted(root.rglob("*")))
