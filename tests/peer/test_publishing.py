@@ -84,6 +84,8 @@ class Central(CentralDirectoryServicer):
 
     async def PublishFiles(self, request, context):
         self.requests.append(request)
+        async with self.news:
+            self.news.notify_all()
         self.check(request)
         if request.base_version not in {0, self.version}:
             raise errors.VersionConflict("another version", {"version": "not a number"})
@@ -216,6 +218,10 @@ async def test_what_fits_is_published_and_the_rest_waits_as_long_as_central_says
     assert "at most 37 files" in publisher.problem
     assert len(central.requests) == asked
     assert publisher._retry.when() - asyncio.get_running_loop().time() > 50
+    publisher._try_again()  # to no avail, and without another line in the log
+    await central.until(lambda: len(central.requests) > asked)
+    async with asyncio.timeout(10), publisher._settled:
+        await publisher._settled.wait_for(lambda: publisher._refusals.over)
     central.limit = 100
     publisher._try_again()
     await central.has(*names)
@@ -295,6 +301,8 @@ async def test_a_changed_entry_is_offered_anew(centrals):
 async def test_a_library_of_refused_entries_only_still_clears_what_central_had(centrals):
     central, _, publishing = centrals
     central.version, central.files = 3, {"of long ago"}
-    publisher = publishing(OneLibrary("b:"), LoggedIn(central.address), version=3)
+    library = OneLibrary("b:")
+    library.news.clear()
+    publisher = publishing(library, LoggedIn(central.address), version=3)
     await central.has()
     assert set(publisher.skipped) == {"b:"}
