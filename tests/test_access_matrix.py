@@ -149,33 +149,34 @@ class World:
 
     async def _outcome(self, channel, method):
         before = len(self.reached)
-        call = channel.stream_stream(method)(timeout=10)
-        try:
-            await call.write(b"")
-            await call.done_writing()
-            if await call.read() is grpc.aio.EOF:
-                await self._check_ended(call)
-        except (grpc.RpcError, asyncio.InvalidStateError) as error:
-            if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                return NOT_SERVED
-            found = type(from_rpc_error(error))
-            if found not in REFUSALS:
-                return REACHED
-            assert self.reached[before:] == []
-            return found
-        else:
+        error = await failure_of(channel.unary_stream(method)(b"", timeout=10))
+        if error is None:
             self.check_reached(method, self.reached[before:])
             return REACHED
-        finally:
-            call.cancel()
-
-    async def _check_ended(self, call):
-        if await call.code() is not grpc.StatusCode.OK:
-            told = await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-            raise grpc.aio.AioRpcError(await call.code(), *told)
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return NOT_SERVED
+        found = type(from_rpc_error(error))
+        if found not in REFUSALS:
+            return REACHED
+        assert self.reached[before:] == []
+        return found
 
     def check_reached(self, method, reached):
         """Checks that the handler of that method was called, where handlers tell."""
+
+
+async def failure_of(call):
+    """Returns the error that a call ends with; None when it is answered."""
+    try:
+        if await call.read() is not grpc.aio.EOF:
+            call.cancel()
+            return None
+    except grpc.RpcError as error:
+        return error
+    if await call.code() is grpc.StatusCode.OK:
+        return None
+    told = await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+    return grpc.aio.AioRpcError(await call.code(), *told)
 
 
 class Handlers(World):
