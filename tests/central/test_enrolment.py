@@ -157,8 +157,8 @@ async def test_nobody_enrols_or_renews_in_the_name_of_another_key(secure, fails_
     victim, thief = await secure.member(), Identity.generate()
     token = await secure.central.invite()
     stub = secure.enrolment((token.authority,))
+    thief.peer_id = victim.id  # so that what it signs says so, too
     forged = sign_request(thief, "/relevo.v1.Enrolment/Renew", b"", secure.clock.wall())
-    forged.author = victim.id
     for key in (victim.identity.public_key, thief.public_key):
         request = victim.renew_request()
         request.signed.CopyFrom(forged)
