@@ -97,6 +97,24 @@ def test_a_directive_names_a_content_and_never_a_place():
     assert texts == {"placement_id"}
 
 
+def test_an_accusation_names_a_holder_and_a_content_and_never_a_place():
+    request = central_directory_pb2.ReportHolderRequest.DESCRIPTOR
+    assert {field.name for field in request.fields} == {
+        "peer_id",
+        "session_id",
+        "holder_peer_id",
+        "content_id",
+        "fault",
+    }
+
+
+def test_what_central_tells_a_peer_by_itself_holds_no_path():
+    """Only answers to what a user asked may carry paths, and those are for show and for the last part of a name."""
+    for message in contained(central_directory_pb2.HeartbeatResponse.DESCRIPTOR):
+        for field in message.fields:
+            assert not {"path", "paths", "file", "directory", "source", "target"} & set(field.name.split("_"))
+
+
 def assert_no_place(message: Descriptor) -> None:
     words = {"path", "name", "file", "directory", "source", "target", "url", "host", "address"}
     for part in contained(message):
