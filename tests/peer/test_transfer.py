@@ -199,13 +199,15 @@ async def test_a_content_of_any_size_arrives_whole(world, size):
 
 async def test_blocks_come_from_every_holder_and_each_only_once(world):
     data, held = some_bytes(60 * BLOCK), [Memory(some_bytes(60 * BLOCK)) for _ in range(3)]
+    # However loaded the machine is, nobody is late here.
+    world.settings = replace(QUICK, limits=DownloadLimits(pace=PaceLimits(overdue=60.0, first_deadline=60.0)))
     for number, memory in enumerate(held):
         await world.holder(f"holder-{number}", memory)
     await world.fetch(data)
     assert all(memory.given for memory in held)
     given = sum((memory.given for memory in held), Counter())
     assert set(given) == set(range(60))
-    assert sum(given.values()) <= 63, "hardly a block is fetched twice"
+    assert sum(given.values()) == 60
 
 
 async def test_mtime_and_executable_bit_are_kept(world):
