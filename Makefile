@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUBS := generated/relevo/v1/content_pb2.py
 
-.PHONY: help install protos demo test test-pythons fuzz check format clean
+.PHONY: help install protos demo bench test test-pythons fuzz check format clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -25,6 +25,9 @@ $(STUBS): $(wildcard protos/relevo/v1/*.proto) protos/protoc.args $(VENV)/.done
 demo: $(STUBS) ## run a central and four peers for real, on loopback
 	@$(BIN)/python bench/demo.py
 
+bench: $(STUBS) ## measure what TLS costs, in alternating rounds; about four minutes
+	@$(BIN)/python -m bench.tls
+
 test: $(STUBS) ## run all tests
 	$(BIN)/python -m pytest -n 4 -q
 
@@ -34,7 +37,7 @@ test-pythons: $(STUBS) ## run all tests on every supported Python that is here
 	  $(MAKE) --no-print-directory test PYTHON=$$p VENV=$$d; done
 
 fuzz: $(STUBS) ## run every fuzz target for SECONDS (30) each; SEED repeats a run
-	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
+	@GRPC_VERBOSITY=NONE $(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
 
 check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests
 	$(BIN)/ruff format --check .

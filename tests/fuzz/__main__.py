@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import sys
 import time
 
@@ -23,7 +22,6 @@ async def _run(kind: type[Target], seconds: float, seed: int) -> Report:
 @click.argument("names", nargs=-1, type=click.Choice(sorted(TARGETS)))
 def main(seconds: float, seed: int | None, names: tuple[str, ...]) -> None:
     """Fuzzes the targets NAMES, or all of them."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.getLogger().addHandler(logging.NullHandler())  # what is logged as an error, the targets look at
     seed = int(time.time()) if seed is None else seed
     click.echo(f"seed {seed}, {seconds:g} s for each target, Python {sys.version.split()[0]}")

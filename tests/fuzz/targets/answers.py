@@ -175,26 +175,35 @@ class AnswerTarget(Target):
         }
 
     async def _beat(self) -> None:
-        told = asyncio.ensure_future(self._liar.until(lambda: f"{CENTRAL}/Heartbeat" not in self._liar.lies))
-        if not (await asyncio.wait([told], timeout=_LEASE))[0]:
-            self._liar.forget()  # an earlier lie may have told it to beat more rarely
-        await told
+        def told() -> bool:
+            return f"{CENTRAL}/Heartbeat" not in self._liar.lies
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LEASE):
+                await self._liar.until(told)
+        await self._poke(self._liar.forget, told)  # when an earlier lie has told it to beat more rarely
 
     async def _log_in_anew(self) -> None:
         name = f"{CENTRAL}/Login"
         before = self._liar.asked[name]
-        self._liar.forget()
-        await self._liar.until(lambda: self._liar.asked[name] > before)
+        await self._poke(self._liar.forget, lambda: self._liar.asked[name] > before)
 
     async def _publish(self) -> None:
-        name = f"{CENTRAL}/PublishFiles"
-        before = self._liar.asked[name]
-        while self._liar.asked[name] == before:  # the end of a batch that is under way makes it forget this
+        def news() -> None:
             self._version += 1
             self._peer.publisher.logged_in(self._version)
+
+        name = f"{CENTRAL}/PublishFiles"
+        before = self._liar.asked[name]
+        await self._poke(news, lambda: self._liar.asked[name] > before)
+
+    async def _poke(self, poke: Callable[[], None], done: Callable[[], bool]) -> None:
+        """Pokes the peer until it has asked: it may not hear the first, being busy with what came before."""
+        while not done():
+            poke()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LEASE):
-                    await self._liar.until(lambda: self._liar.asked[name] > before)
+                    await self._liar.until(done)
 
     async def _ask(self, call: Any, request: Any) -> None:
         try:
@@ -219,9 +228,8 @@ class AnswerTarget(Target):
         """Waits until the peer is in order again, and looks at what it noticed meanwhile."""
         beats = asyncio.ensure_future(self._liar.beats(1 if beating else 0))
         both = [beats, self._peer.stopped]
-        if not (await asyncio.wait(both, timeout=_LEASE, return_when=asyncio.FIRST_COMPLETED))[0]:
+        while not (await asyncio.wait(both, timeout=_LEASE, return_when=asyncio.FIRST_COMPLETED))[0]:
             self._liar.forget()  # as central does when beats do not come, for it was told to beat more rarely
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if self._peer.stopped.done():
             beats.cancel()
             self._peer.stopped.result()
