@@ -35,12 +35,12 @@ class Span(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Returns the seconds."""
-        if isinstance(value, float):
-            return value
-        match = _SPAN.fullmatch(str(value))
-        if not match:
+        if isinstance(value, int | float):  # from the configuration file
+            seconds = float(value)
+        elif match := _SPAN.fullmatch(str(value)):
+            seconds = float(match[1]) * _UNITS[match[2] or "s"]
+        else:
             self.fail(f"{value!r} is not a span of time such as 30m, 1h or 7d", param, ctx)
-        seconds = float(match[1]) * _UNITS[match[2] or "s"]
         if not self._least <= seconds <= self._most:
             self.fail(f"{value} is not within {spelt(self._least)} and {spelt(self._most)}", param, ctx)
         return seconds

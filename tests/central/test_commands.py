@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -235,6 +236,13 @@ async def test_commands_beside_a_running_central_let_peers_in_and_put_them_out(s
 def test_a_span_is_read_in_its_unit(text, seconds):
     assert Span(1, 10**9).convert(text, None, None) == seconds
     assert Span(1, 10**9).convert(spelt(seconds), None, None) == seconds
+
+
+@pytest.mark.parametrize("value", ["nan", "-1", "1w", "1.5h", "", "1001", 1001.0, float("nan"), 0])
+def test_what_is_no_span_or_beyond_the_range_is_refused(value):
+    with pytest.raises(click.BadParameter):
+        Span(1, 1000).convert(value, None, None)
+    assert Span(1, 1000).convert(999.5, None, None) == 999.5
 
 
 @pytest.mark.parametrize("command", ["invite", "peers", "revoke", "rotate-ca", "admin-cert"])
