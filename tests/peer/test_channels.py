@@ -130,6 +130,9 @@ async def test_a_peer_with_another_key_than_is_meant_fails_in_the_handshake(stag
     assert await stage.call(ana, Identity.generate().peer_id) is WrongIdentity
     assert await stage.call(ana, "") is WrongIdentity
     assert not stage.relay.called.is_set()
+    stage.relay.answer.set()
+    assert await stage.call(ana) is None
+    assert await stage.call(ana, Identity.generate().peer_id) is WrongIdentity  # by no channel of somebody else's
 
 
 async def test_whoever_has_no_certificate_of_the_network_is_not_let_in(stage, other_enrolment_bench):
