@@ -68,6 +68,8 @@ def _limits(limits: Limits) -> tuple[tuple[str, int], ...]:
     return (
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.server_handshake_timeout_ms", round(limits.handshake * 1000)),
+        # The limits of metadata count from when the client has acknowledged the settings that tell them.
+        ("grpc.http2.settings_timeout", round(limits.handshake * 1000)),
     )
 
 

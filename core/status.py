@@ -152,6 +152,13 @@ def _strict(deserialize: Callable[[bytes], Any], method: str) -> Callable[[bytes
     return message
 
 
+async def _only(requests: AsyncIterator[bytes], method: str) -> bytes:
+    """Returns the one request of a unary call. Raises InvalidInput when there is none."""
+    async for data in requests:
+        return data
+    raise InvalidInput("", f"{method} takes a message, and none came")
+
+
 class _Admitted:
     """The requests of a stream, each of which is let in like a call: a stream may outlive a certificate by days."""
 
@@ -204,12 +211,12 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(self._stream(many, method), None, encode)
         inner = handler.unary_unary
 
-        async def unary(data: bytes, context: Any) -> bytes:
-            # Encoded here: gRPC would keep the message beside its bytes until these have left.
+        async def unary(requests: AsyncIterator[bytes], context: Any) -> bytes:
             try:
                 admit(self._way_in, method, context)
                 underway = self._callers.begin(context)
-                answer: bytes = encode(await inner(parse(data), context))
+                # Encoded here: gRPC would keep the message beside its bytes until these have left.
+                answer: bytes = encode(await inner(parse(await _only(requests, method)), context))
                 underway.answering(len(answer))
                 return answer
             except asyncio.CancelledError:
@@ -217,7 +224,8 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:  # noqa: BLE001 - every error ends here, by the table
                 await _abort(context, error, method)
 
-        return grpc.unary_unary_rpc_method_handler(unary, None, None)
+        # As a handler of a stream it is asked before the request has come, which may never happen.
+        return grpc.stream_unary_rpc_method_handler(unary, None, None)
 
     def _stream(self, inner: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Callable[[Any, Any], Any]:
         async def stream(asked: Any, context: Any) -> AsyncIterator[Any]:

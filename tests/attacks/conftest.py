@@ -16,6 +16,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
+import hpack
 import pytest
 
 from core.certificates import Authority, Kind, Subject, peer_name, to_pem
@@ -123,8 +124,8 @@ def _parts(material):
 class Raw:
     """A connection of HTTP/2 that does what it is told, and gRPC's client never would."""
 
-    def __init__(self, reader, writer, window):
-        self.reader, self.writer = reader, writer
+    def __init__(self, reader, writer, window, *, deaf=False):
+        self.reader, self.writer, self._deaf = reader, writer, deaf
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.h2.local_settings[h2.settings.SettingCodes.INITIAL_WINDOW_SIZE] = window
         self.h2.local_settings.acknowledge()
@@ -150,18 +151,7 @@ class Raw:
     async def call(self, path, message=b"", *, deadline=None, compressed=False, encoding=None, extra=(), length=None):
         """Makes a call and returns its stream's number."""
         stream = self.h2.get_next_available_stream_id()
-        headers = [
-            (":method", "POST"),
-            (":scheme", "https"),
-            (":path", path),
-            (":authority", "x"),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-            *([("grpc-timeout", f"{round(deadline * 1000)}m")] if deadline else []),
-            *([("grpc-encoding", encoding)] if encoding else []),
-            *extra,
-        ]
-        self.h2.send_headers(stream, headers)
+        self.h2.send_headers(stream, [*headers_of(path, deadline, encoding), *extra])
         body = bytes([compressed]) + (length or len(message)).to_bytes(4, "big") + message
         await self.flush()
         while body:
@@ -196,7 +186,7 @@ class Raw:
     async def _read(self):
         try:
             while data := await self.reader.read(1 << 16):
-                for event in self.h2.receive_data(data):
+                for event in () if self._deaf else self.h2.receive_data(data):
                     self._note(event)
                 if pending := self.h2.data_to_send():
                     self.writer.write(pending)
@@ -229,18 +219,21 @@ class Raw:
 
 @pytest.fixture
 async def raw(tmp_path):
-    """Returns a function that opens a raw connection to a victim; a window of 0 never lets an answer through."""
+    """Returns a function that opens a raw connection to a victim.
+
+    A window of 0 lets no answer through; a deaf one reads without understanding, which costs the test no time.
+    """
     contexts = {}
     async with AsyncExitStack() as stack:
 
-        async def connect(victim, *, material=None, window=65_535, greet=True):
+        async def connect(victim, *, material=None, window=65_535, greet=True, deaf=False):
             material = material or victim.network.member()
             if material not in contexts:
                 contexts[material] = context_of(tmp_path, material)
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", victim.port, ssl=contexts[material], server_hostname=victim.name
             )
-            connection = Raw(reader, writer, window)
+            connection = Raw(reader, writer, window, deaf=deaf)
             stack.push_async_callback(connection.close)
             if greet:
                 await connection.greet()
@@ -265,6 +258,40 @@ def seconds():
         return time.perf_counter() - start
 
     return measure
+
+
+def headers_of(path, deadline=None, encoding=None):
+    return [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", path),
+        (":authority", "x"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        *([("grpc-timeout", f"{round(deadline * 1000)}m")] if deadline else []),
+        *([("grpc-encoding", encoding)] if encoding else []),
+    ]
+
+
+@pytest.fixture
+def frames():
+    """What HTTP/2 is made of, for tests that put it together wrongly."""
+    return Frames
+
+
+class Frames:
+    DATA, HEADERS, PRIORITY, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 2, 3, 4, 6, 8, 9
+    END_STREAM, END_HEADERS = 1, 4
+
+    @staticmethod
+    def frame(kind, flags=0, stream=0, payload=b""):
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    @staticmethod
+    def headers(path, deadline=None):
+        """Headers in a form that depends on none before."""
+        encoded = [(name, value, True) for name, value in headers_of(path, deadline)]
+        return hpack.Encoder().encode(encoded)
 
 
 def context_of(directory, material):

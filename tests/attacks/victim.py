@@ -15,8 +15,9 @@ import click
 
 from core.access import Certificates
 from core.certificates import from_pem
+from core.content import Layout, digest
 from core.limits import Limits, open_files
-from core.manifest import manifest_of
+from core.manifest import Manifest
 from core.rpc import PEER_MESSAGE, Server, tune_allocator
 from core.tls import Material, server_credentials
 from core.trust import Trust
@@ -25,21 +26,21 @@ from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
 
-CONTENT = bytes(128 << 20)  # blocks of 1 MiB
+LAYOUT = Layout(128 << 20)
+BLOCK = bytes(LAYOUT.block_size)  # 1 MiB
 
 
 class Shelf:
-    """One content of 128 blocks."""
+    """One content of 128 blocks, all the same."""
 
     def __init__(self):
-        self.held = manifest_of(CONTENT)
+        self.held = Manifest(LAYOUT, digest(BLOCK) * LAYOUT.block_count)
 
     async def manifest(self, content_id):
         return self.held
 
     async def read_block(self, content_id, index):
-        offset, length = self.held.layout.block_offset(index), self.held.layout.block_length(index)
-        return CONTENT[offset : offset + length]
+        return bytes(bytearray(BLOCK))  # a copy, as from a disk
 
 
 class Page:

@@ -1,0 +1,89 @@
+"""Whatever is too large is refused before it takes memory."""
+
+import gzip
+import zlib
+
+import pytest
+
+from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetManifestRequest
+
+BLOCK = "/relevo.v1.PeerRelay/GetBlock"
+MIB = 1 << 20
+REFUSED = "8"  # RESOURCE_EXHAUSTED
+
+
+@pytest.fixture
+async def server(victim):
+    """One that has served already, so that what it needs for that is not counted."""
+    server = victim()
+    async with server.honest() as stub:
+        await stub.GetBlock(GetBlockRequest(content_id=server.content_id, index=0), timeout=10)
+    return server
+
+
+async def still_serves(server):
+    async with server.honest() as stub:
+        await stub.GetManifest(GetManifestRequest(content_id=server.content_id), timeout=10)
+
+
+async def test_a_message_over_the_limit_is_refused(server, raw):
+    connection, before = await raw(server), server.peak()
+    stream = await connection.call(BLOCK, bytes(2 * MIB + 1), deadline=10)
+    assert (await connection.answer(stream))["grpc-status"] == REFUSED
+    assert server.peak() - before < 16 * MIB
+    await still_serves(server)
+
+
+async def test_a_message_that_says_that_it_is_huge_is_refused_at_once(server, raw):
+    connection, before = await raw(server), server.peak()
+    for length in (2 * MIB + 1, 1 << 31, (1 << 32) - 1):
+        stream = await connection.call(BLOCK, b"beginning", deadline=10, length=length)
+        assert (await connection.answer(stream))["grpc-status"] == REFUSED
+    assert server.peak() - before < 16 * MIB
+    await still_serves(server)
+
+
+@pytest.mark.parametrize(("encoding", "wrap"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_small_message_that_unpacks_to_a_large_one_is_refused(server, raw, encoding, wrap):
+    bomb = wrap(bytes(128 * MIB), 1)
+    assert len(bomb) < 2 * MIB, "it passes the limit until it is unpacked"
+    connection, before = await raw(server), server.peak()
+    for _ in range(3):
+        stream = await connection.call(BLOCK, bomb, deadline=10, compressed=True, encoding=encoding)
+        assert (await connection.answer(stream))["grpc-status"] == REFUSED
+    assert server.peak() - before < 32 * MIB
+    await still_serves(server)
+
+
+@pytest.mark.parametrize(
+    "extra", [[("x", "a" * 20_000)], [(f"x-{number}", "a") for number in range(2_000)]], ids=["long", "many"]
+)
+async def test_metadata_over_the_limit_is_refused(server, raw, extra):
+    connection, before = await raw(server), server.peak()
+    # The limit counts from when the client has acknowledged it.
+    await connection.answer(await connection.call(BLOCK, deadline=10))
+    for _ in range(4):
+        stream = await connection.call(BLOCK, deadline=10, extra=extra)
+        assert (await connection.answer(stream))["grpc-status"] == REFUSED
+    assert server.peak() - before < 16 * MIB
+    await still_serves(server)
+
+
+async def test_metadata_that_unpacks_from_little_is_refused(server, raw, frames):
+    """Each byte of the compressed headers names a header of 4 kB again."""
+    connection, before = await raw(server, deaf=True), server.peak()
+    value = b"a" * 4_000
+    stored = b"\x40\x01x\x7f" + _number(len(value) - 127) + value  # now in the table, as its number 62
+    for stream in range(1, 201, 2):
+        block = frames.headers(BLOCK) + (stored if stream == 1 else b"") + b"\xbe" * 8_000
+        await connection.send(frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream, block))
+    await still_serves(server)
+    assert server.peak() - before < 96 * MIB, "not the 3 GiB that they unpack to"
+
+
+def _number(rest):
+    """What follows a prefix that is full, in HPACK."""
+    out = b""
+    while rest >= 128:
+        out, rest = out + bytes([rest % 128 + 128]), rest // 128
+    return out + bytes([rest])
