@@ -18,6 +18,8 @@ from relevo.v1 import central_directory_pb2 as pb2
 
 # Copies that are fetched at the same time.
 AT_ONCE = 4
+# Copies that are fetched or wait for it; whatever central asks for beyond them is declined.
+MOST_PROMISED = 10_000
 # Holders that are away come back: what fails for want of them is tried again, everything else is declined.
 _LATER = (errors.NotFound, errors.Unreachable, errors.Busy)
 # Pause before that, in seconds: some beats, so that central has asked again by then if it still wants the copy.
@@ -95,6 +97,8 @@ class Storing:
             self._under_way[content_id].asked_for.add(store.placement_id)
         elif size > self.free_bytes():
             self._publisher.decline(store.placement_id, "no room within the quota")
+        elif len(self._under_way) >= MOST_PROMISED:
+            self._publisher.decline(store.placement_id, "too many copies are waiting already")
         else:
             asked_for = {store.placement_id}
             transfer = self._transfers.start(

@@ -184,6 +184,14 @@ async def test_only_a_few_copies_are_fetched_at_once(stage):
     assert len(stage.library.stored) == AT_ONCE + 2
 
 
+async def test_copies_of_nothing_do_not_pile_up_without_bound(stage, monkeypatch):
+    monkeypatch.setattr(storing, "MOST_PROMISED", 2)
+    stage.downloader.gate.clear()
+    for number in range(3):
+        stage.ask(bytes([number]) * 32, 0, f"p{number}")
+    assert list(stage.publisher.declined) == ["p2"]
+
+
 async def test_what_can_never_be_stored_is_declined_for_everybody_who_asked(stage):
     stage.downloader.gate.clear()
     stage.downloader.failures = [errors.Corrupt("the file is listed with 5 bytes, but has 6")]
