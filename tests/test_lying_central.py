@@ -182,7 +182,7 @@ async def test_whatever_central_says_is_shown_harmlessly_and_written_nowhere_els
 
 async def test_the_words_of_a_central_that_fails_are_shown_harmlessly(world):
     world.proxy.failing = True
-    for command in (["ls"], ["peers"], ["get", "ben-1.txt"], ["neighbour"], ["status"]):
+    for command in (["ls"], ["peers"], ["get", "ben-1.txt", "--to", world.base / "to"], ["neighbour"], ["status"]):
         result = await world.run(*command)
         assert_harmless(result.stdout)
         assert_harmless(result.stderr)

@@ -33,16 +33,24 @@ assert len(SECRET) == len(INSIDE)
 # Swaps `swap` between what it is and a link to the canary, as fast as it can. RENAME_EXCHANGE would leave no gap; the
 # gaps are what real programs leave.
 _RACER = """
-import os, sys
+import os, shutil, sys
 swap, link, target = sys.argv[1:]
 aside = swap + ".aside"
 print("racing", flush=True)
 while True:
     os.symlink(target, link)
     os.rename(swap, aside)
-    os.rename(link, swap)
+    try:
+        os.rename(link, swap)
+    except OSError:  # whoever is raced has made a directory in the gap
+        shutil.rmtree(swap)
+        os.rename(link, swap)
     os.unlink(swap)
-    os.rename(aside, swap)
+    try:
+        os.rename(aside, swap)
+    except OSError:
+        shutil.rmtree(swap)
+        os.rename(aside, swap)
 """
 
 
