@@ -303,9 +303,8 @@ async def test_a_session_that_slips_in_while_its_peer_is_revoked_ends_at_the_nex
     secure.beside(lambda enrolment: enrolment.revoke(peer.id, secure.clock.wall()))
     await secure.central.network.refresh()
     assert peer.id in secure.directory.roster
-    beats = peer.stream()
     with fails_with(errors.Revoked):
-        await beats.beat()
+        await peer.stream().ended()
     await secure.look()
     assert peer.id not in secure.directory.roster
 
