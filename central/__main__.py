@@ -11,6 +11,7 @@ from central.parameters import Number, Span, data_option, spelt
 from central.quota_options import quota_options
 from central.settings import DAY, Settings
 from core.failures import PoliteGroup
+from core.limit_options import limit_options
 from core.options import config_option, log_option
 
 _DEFAULTS = Settings()
@@ -130,6 +131,7 @@ def cli() -> None:
     help="How long running calls may take to end when central stops.",
 )
 @quota_options
+@limit_options
 @log_option
 def serve(
     data: Path,

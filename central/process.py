@@ -13,6 +13,7 @@ import click
 from central.network import Network
 from central.server import Central, running_central
 from central.settings import Settings
+from core.limits import open_files
 from core.listening import check_plaintext
 from core.rpc import tune_allocator
 
@@ -51,6 +52,7 @@ def run(
             check_plaintext(listen)
         log.warning("serving in PLAINTEXT: nothing is encrypted, and whoever reaches %s is a member", listen)
     tune_allocator()
+    open_files()
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(
             _serve(data, running_central(data, listen, settings, insecure=insecure, enrolment_port=enrolment_port))

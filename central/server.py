@@ -128,11 +128,13 @@ def _next(port: int) -> int:
 
 
 def _directory_server(directory: Directory, network: Network | None) -> tuple[Server, Heartbeats]:
+    limits = directory.settings.limits
     if network is None:
-        server, heartbeats = Server(CENTRAL_MESSAGE), Heartbeats(directory, PLAINTEXT, lambda: None)
+        server, heartbeats = Server(CENTRAL_MESSAGE, limits=limits), Heartbeats(directory, PLAINTEXT, lambda: None)
     else:
         way_in = Certificates(network.trust, directory.wall)
-        server = Server(CENTRAL_MESSAGE, way_in=way_in, credentials=server_credentials(network.material))
+        credentials = server_credentials(network.material)
+        server = Server(CENTRAL_MESSAGE, way_in=way_in, credentials=credentials, limits=limits)
         heartbeats = Heartbeats(directory, way_in, network.told)
     add_CentralDirectoryServicer_to_server(DirectoryServicer(directory, heartbeats), server.server)
     return server, heartbeats
@@ -146,6 +148,7 @@ async def _serve_enrolment(stack: AsyncExitStack, network: Network, directory: D
         way_in=ENROLMENT,
         credentials=server_credentials(network.material, mutual=False),
         inspectable=False,
+        limits=settings.limits,
     )
     try:
         bind(server, listen)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from central.neighbours import DEFAULT_CAP
 from central.quotas import Quotas
+from core.limits import Limits
 
 DAY = 86_400.0
 
@@ -21,6 +22,7 @@ class Settings:
         forget_after: how long central remembers what a peer that is gone had published.
         drain: how long running calls may take to end when central stops.
         quotas: how much each peer may have.
+        limits: what each of central's servers takes from the network at once.
         certificate_life: how long certificates count; they are renewed when two thirds of it are over.
         enrolment_rate: requests a second that one host may make to join or to renew, after ten seconds' worth at once.
         enrolment_total_rate: the same for all hosts together.
@@ -34,6 +36,7 @@ class Settings:
     forget_after: float = 7 * DAY
     drain: float = 5.0
     quotas: Quotas = field(default_factory=Quotas)
+    limits: Limits = field(default_factory=Limits)
     certificate_life: float = DAY
     enrolment_rate: float = 10.0
     enrolment_total_rate: float = 100.0

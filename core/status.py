@@ -18,8 +18,9 @@ from grpc_status import rpc_status
 
 from core import errors
 from core.access import WayIn, admit
+from core.callers import Callers
 from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable, WrongIdentity
-from core.limits import Callers, Limits
+from core.limits import Limits
 from core.times import from_duration
 
 log = logging.getLogger("relevo.rpc")

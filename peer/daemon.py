@@ -16,6 +16,7 @@ import click
 from core import errors
 from core.access import OWN_SOCKET, PLAINTEXT, Certificates
 from core.identity import Identity
+from core.limits import Limits, open_files
 from core.listening import bind
 from core.own_directory import claim
 from core.reachable import advertised
@@ -79,7 +80,7 @@ class Peer:
         self.identity = identity
         self.credentials = Credentials(identity, settings.home, member.membership) if member else None
         self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.server = _server(self.credentials, wall)
+        self.server = _server(self.credentials, settings.limits, wall)
         self.control = Server(CONTROL_MESSAGE, way_in=OWN_SOCKET)
         self.channels = Channels(self.credentials)
         self.library = Library(settings.shared, settings.home, clock)
@@ -93,7 +94,7 @@ class Peer:
             wall=wall,
         )
         self.renewal = self._renewal(member, clock)
-        self.serving = Serving(self.library)
+        self.serving = Serving(self.library, slots=settings.slots, slots_each=settings.slots_each)
         self.transfers = Transfers(wall)
         self.publisher = Publisher(self.library, self.session, self.channels)
         holders = Holders(self.routes)
@@ -263,12 +264,12 @@ class Peer:
         )
 
 
-def _server(credentials: Credentials | None, wall: Callable[[], float]) -> Server:
+def _server(credentials: Credentials | None, limits: Limits, wall: Callable[[], float]) -> Server:
     """Returns the server for other peers: only members get in, or anybody in plaintext."""
     if credentials is None:
-        return Server(way_in=PLAINTEXT)
+        return Server(way_in=PLAINTEXT, limits=limits)
     way_in = Certificates(credentials.trust, wall)
-    return Server(way_in=way_in, credentials=server_credentials(credentials.material))
+    return Server(way_in=way_in, credentials=server_credentials(credentials.material), limits=limits)
 
 
 @contextlib.contextmanager
@@ -344,6 +345,7 @@ def run(settings: ServeSettings) -> None:
         RelevoError: it cannot start, or has to stop: another daemon has the home, the same home logged in elsewhere.
     """
     tune_allocator()
+    open_files()
     try:
         import uvloop  # noqa: PLC0415 - not on every system
     except ImportError:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from core.callers import who_calls
 from core.errors import InvalidInput
-from core.limits import who_calls
 from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2

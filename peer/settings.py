@@ -16,7 +16,9 @@ from urllib.parse import quote
 
 from core.addresses import is_loopback, split_address
 from core.errors import InvalidInput, Refused
+from core.limits import Limits
 from core.names import MAX_PEER_NAME, check_peer_name, printable
+from peer.serving import SLOTS, SLOTS_EACH
 
 log = logging.getLogger("relevo.settings")
 
@@ -40,6 +42,9 @@ class ServeSettings:
         listen: `host:port` to bind; port 0 lets the system choose.
         advertise: host under which others reach the peer; empty: found from the route to central.
         store_quota: most bytes to store for others.
+        slots: most blocks given at once.
+        slots_each: most blocks given at once to one peer.
+        limits: what the server for other peers takes from the network at once.
         join: the token with which to become a member; empty when the home is one's already.
         insecure: serve and call in plaintext, without certificates.
         insecure_anywhere: whether plaintext may be served to other machines too.
@@ -53,6 +58,9 @@ class ServeSettings:
     listen: str = "[::]:0"
     advertise: str = ""
     store_quota: int = 10 << 30
+    slots: int = SLOTS
+    slots_each: int = SLOTS_EACH
+    limits: Limits = field(default_factory=Limits)
     join: str = field(default="", repr=False)
     insecure: bool = False
     insecure_anywhere: bool = False

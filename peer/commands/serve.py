@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from core.errors import InvalidInput
+from core.limit_options import limit_options
+from core.limits import Limits
 from core.names import check_peer_name
 from core.options import config_option, log_option
 from peer.commands import params
+from peer.serving import SLOTS, SLOTS_EACH
 
 if TYPE_CHECKING:
     from peer.settings import Remembered
@@ -55,6 +58,23 @@ if TYPE_CHECKING:
     metavar="SIZE",
     help="Most to store for others.",
 )
+@click.option(
+    "--max-blocks",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=SLOTS,
+    show_default=True,
+    help="Most blocks given at once; each takes up to 2 MiB of memory.",
+)
+@click.option(
+    "--max-blocks-each",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=SLOTS_EACH,
+    show_default=True,
+    help="Most blocks given at once to one peer.",
+)
+@limit_options
 @click.option("--insecure", is_flag=True, help="Use no encryption and no identity: for trying it on one machine.")
 @click.option("--insecure-anywhere", is_flag=True, help="With --insecure, serve other machines all the same.")
 @config_option
@@ -71,6 +91,9 @@ def serve(
     listen: str | None,
     advertise: str,
     store_quota: int,
+    max_blocks: int,
+    max_blocks_each: int,
+    limits: Limits,
     insecure: bool,
     insecure_anywhere: bool,
 ) -> None:
@@ -96,6 +119,9 @@ def serve(
         listen=listen or ("127.0.0.1:0" if insecure else "[::]:0"),
         advertise=advertise,
         store_quota=store_quota,
+        slots=max_blocks,
+        slots_each=max_blocks_each,
+        limits=limits,
         join=join,
         insecure=insecure,
         insecure_anywhere=insecure_anywhere,
