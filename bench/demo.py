@@ -72,7 +72,9 @@ class Demo:
         self.central = self.programs.serve(
             *("central", "central", "serve", "--data", self.programs.base / "central", "--listen", "127.0.0.1:0")
         )
-        say(f"central  {self.central.address:<16} ready after {span(self.central.took)}, with the keys of a new network")
+        say(
+            f"central  {self.central.address:<16} ready after {span(self.central.took)}, with the keys of a new network"
+        )
         for peer in self.peers.values():
             self.serve(peer, "--join", self.invite())
 
