@@ -1,16 +1,27 @@
-"""One heartbeat stream: beats go up, and what central answers is heard, until it ends."""
+"""Heartbeat streams: beats go up, what central answers is heard, and a stream moves to a newer connection unmissed."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc
 
+from core import errors
 from core.status import from_rpc_error
 from relevo.v1 import central_directory_pb2 as pb2
 
 if TYPE_CHECKING:
     from relevo.v1.central_directory_pb2_grpc import CentralDirectoryAsyncStub
+
+log = logging.getLogger("relevo.session")
+
+# What ends a stream and says nothing of the session.
+STREAM_BROKE = (errors.Unreachable, errors.Defect, errors.Cancelled, errors.Busy, errors.CertificateExpired)
+# How long a stream on a newer connection may take to be answered before the older one is relied on again, in seconds,
+# and the pause before it is tried once more.
+MOVE_PATIENCE = 5.0
+MOVE_AGAIN = 0.5
 
 
 class Heartbeat:
@@ -71,3 +82,46 @@ class Heartbeat:
                 await asyncio.sleep(self._interval())
         except (grpc.RpcError, asyncio.InvalidStateError):
             return  # the reader sees the same end, with its reason
+
+
+async def kept_open(opened: Callable[[], Heartbeat], moving: asyncio.Event) -> None:
+    """Keeps a stream open, and another in its place whenever `moving` is set, until central ends it in order.
+
+    Raises:
+        RelevoError: why it ended.
+    """
+    current = opened()
+    try:
+        while not await _ended_before(current, moving, None):
+            moving.clear()
+            successor = opened()
+            try:
+                # Central ends the older stream of a session in order at the first beat of the newer one.
+                if await _ended_before(successor, successor.answered, MOVE_PATIENCE):
+                    successor.ended.result()
+                current, successor = successor, current
+            except STREAM_BROKE as error:
+                log.info("the heartbeat does not move yet: %s", error)
+                await asyncio.wait({current.ended}, timeout=MOVE_AGAIN)
+                moving.set()
+            finally:
+                await successor.stop()
+        current.ended.result()
+    finally:
+        await current.stop()
+
+
+async def _ended_before(stream: Heartbeat, event: asyncio.Event, timeout: float | None) -> bool:
+    """Waits until the stream ends or the event comes, and returns whether the stream has ended.
+
+    Raises:
+        Unreachable: neither came within `timeout` seconds.
+    """
+    waiting = asyncio.create_task(event.wait())
+    try:
+        done, _ = await asyncio.wait({stream.ended, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    if not done:
+        raise errors.Unreachable("central does not answer on the new connection")
+    return stream.ended in done

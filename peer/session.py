@@ -18,7 +18,7 @@ from peer.backoff import jittered, login_pause
 from peer.central_errors import central_error
 from peer.central_time import CentralTime
 from peer.channels import Channels
-from peer.heartbeat import Heartbeat
+from peer.heartbeat import STREAM_BROKE, Heartbeat, kept_open
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import LeaseTerms, Neighbours
 
@@ -29,14 +29,10 @@ PROTOCOL_VERSION = 1
 TIMEOUT = 5.0
 # A broken stream is opened again after these pauses, in seconds, while central's grace runs.
 REOPEN = (0.1, 0.2, 0.4, 0.5)
-# What ends a stream and says nothing of the session.
-_STREAM_BROKE = (errors.Unreachable, errors.Defect, errors.Cancelled, errors.Busy, errors.CertificateExpired)
 # After so many failures in a row the pauses grow like those of a login, and the next of several centrals is tried.
 REOPEN_TRIES = 20
 # Whatever central says, beats are not sent faster than this, in seconds.
 SHORTEST_BEAT = 0.01
-# How long a stream on a newer connection may take to be answered before the older one is relied on again, in seconds.
-MOVE_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +257,9 @@ class Session:
         while True:
             problem: errors.RelevoError = errors.Unreachable("central ended the heartbeat")
             try:
-                await self._stream(login)
-            except _STREAM_BROKE as error:
+                self._moving.clear()
+                await kept_open(lambda: self._open(login), self._moving)
+            except STREAM_BROKE as error:
                 problem = error
             self._set_live(live=False, problem=str(problem))
             tries, self._broken = self._broken, self._broken + 1
@@ -271,53 +268,11 @@ class Session:
             cause = await self.guard.explain(problem, self._broken)
             if cause is None:
                 continue
-            if not isinstance(cause, _STREAM_BROKE):
+            if not isinstance(cause, STREAM_BROKE):
                 raise cause
             self.problem = str(cause)
             soon = REOPEN[min(tries, len(REOPEN) - 1)]
             await asyncio.sleep(soon if tries < REOPEN_TRIES else jittered(tries - REOPEN_TRIES))
-
-    async def _stream(self, login: Login) -> None:
-        """Keeps a stream open, and another in its place when it has to move, until central ends it in order.
-
-        Raises:
-            RelevoError: why it ended.
-        """
-        self._moving.clear()
-        current = self._open(login)
-        try:
-            while not await self._ended_before(current, self._moving, None):
-                self._moving.clear()
-                successor = self._open(login)
-                try:
-                    # Central ends the older stream of a session in order at the first beat of the newer one.
-                    if await self._ended_before(successor, successor.answered, MOVE_PATIENCE):
-                        successor.ended.result()
-                    current, successor = successor, current
-                except _STREAM_BROKE as error:
-                    log.info("the heartbeat does not move yet: %s", error)
-                    await asyncio.wait({current.ended}, timeout=REOPEN[-1])
-                    self._moving.set()
-                finally:
-                    await successor.stop()
-            current.ended.result()
-        finally:
-            await current.stop()
-
-    async def _ended_before(self, stream: Heartbeat, event: asyncio.Event, timeout: float | None) -> bool:
-        """Waits until the stream ends or the event comes; returns whether the stream ended, or nothing came in time.
-
-        Raises:
-            Unreachable: neither came within `timeout` seconds.
-        """
-        waiting = asyncio.create_task(event.wait())
-        try:
-            done, _ = await asyncio.wait({stream.ended, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-        if not done:
-            raise errors.Unreachable("central does not answer on the new connection")
-        return stream.ended in done
 
     def _open(self, login: Login) -> Heartbeat:
         def beat(sequence: int) -> pb2.HeartbeatRequest:

@@ -235,7 +235,7 @@ async def test_a_heartbeat_moves_to_a_new_connection_without_being_missed(stage)
 
 
 async def test_a_heartbeat_that_cannot_move_yet_stays_where_it_is(stage, monkeypatch):
-    monkeypatch.setattr(module, "REOPEN", (0.01,))
+    monkeypatch.setattr("peer.heartbeat.MOVE_AGAIN", 0.01)
     session = stage.session()
     async with running(session), asyncio.timeout(10):
         await session.wait_live()
