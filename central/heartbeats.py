@@ -13,7 +13,7 @@ from typing import Any
 from central import decode, encode
 from central.decode import Beat
 from central.directory import Directory
-from core.access import WayIn
+from core.access import caller
 from core.errors import InvalidInput, Unreachable
 from core.trust import Trust
 from relevo.v1 import central_directory_pb2 as pb2
@@ -94,18 +94,10 @@ class Heartbeats:
     def __init__(
         self,
         directory: Directory,
-        way_in: WayIn,
         trust: Callable[[], Trust | None],
     ) -> None:
-        """Composes them.
-
-        Args:
-            directory: what beats renew.
-            way_in: tells who beats; asked at each beat, since a stream outlives certificates.
-            trust: whom members are to trust at this moment; None without TLS.
-        """
+        """Composes them: beats renew what is in `directory`; `trust` tells members whom to trust, None without TLS."""
         self._directory = directory
-        self._way_in = way_in
         self._trust = trust
         self._roster = directory.roster
         self._placements = directory.placements
@@ -129,7 +121,6 @@ class Heartbeats:
         Raises:
             InvalidInput: no first beat within the lease, a field breaks its rule, or the stream changes its session.
             Refused: a beat names another peer than the certificate does.
-            CertificateExpired, Revoked: the certificate does not count any more.
             SessionUnknown, SessionMismatch, SessionSuperseded: as `Sessions.require`, at any time.
             Unreachable: central is stopping.
         """
@@ -139,7 +130,7 @@ class Heartbeats:
         self._streams.add(stream)
         if self._stopping:
             stream.end(_stopping())
-        reader = asyncio.create_task(self._until_ended(stream, self._read(requests, stream, context)))
+        reader = asyncio.create_task(self._until_ended(stream, self._read(requests, stream)))
         writer = asyncio.create_task(self._until_ended(stream, self._write(stream, context)))
         try:
             await asyncio.wait({stream.ended})
@@ -161,13 +152,13 @@ class Heartbeats:
         except Exception as error:  # noqa: BLE001 - `serve` raises it, and the interceptor answers it
             stream.end(error)
 
-    async def _read(self, requests: AsyncIterator[pb2.HeartbeatRequest], stream: HeartbeatStream, context: Any) -> None:
+    async def _read(self, requests: AsyncIterator[pb2.HeartbeatRequest], stream: HeartbeatStream) -> None:
         first = await self._first(requests)
-        self._way_in.caller(context).check_is(first.peer_id)
+        caller().check_is(first.peer_id)
         await self._opened(first, stream)
         async for request in requests:
             beat = decode.beat(request)
-            self._way_in.caller(context).check_is(beat.peer_id)
+            caller().check_is(beat.peer_id)
             await self._beat(stream, beat)
         stream.finish()
 

@@ -18,7 +18,7 @@ from central.rate import Gate
 from central.servicer import DirectoryServicer
 from central.settings import Settings
 from central.sqlite_store import SqliteStore
-from core.access import ENROLMENT, PLAINTEXT, Certificates
+from core.access import ENROLMENT, Certificates
 from core.addresses import join_address, split_address
 from core.errors import NotPossible
 from core.listening import bind
@@ -130,12 +130,12 @@ def _next(port: int) -> int:
 def _directory_server(directory: Directory, network: Network | None) -> tuple[Server, Heartbeats]:
     limits = directory.settings.limits
     if network is None:
-        server, heartbeats = Server(CENTRAL_MESSAGE, limits=limits), Heartbeats(directory, PLAINTEXT, lambda: None)
+        server, heartbeats = Server(CENTRAL_MESSAGE, limits=limits), Heartbeats(directory, lambda: None)
     else:
         way_in = Certificates(network.trust, directory.wall)
         credentials = server_credentials(network.material)
         server = Server(CENTRAL_MESSAGE, way_in=way_in, credentials=credentials, limits=limits)
-        heartbeats = Heartbeats(directory, way_in, network.told)
+        heartbeats = Heartbeats(directory, network.told)
     add_CentralDirectoryServicer_to_server(DirectoryServicer(directory, heartbeats), server.server)
     return server, heartbeats
 

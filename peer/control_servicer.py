@@ -12,6 +12,7 @@ from peer.contacts import Contact
 from peer.credentials import Credentials
 from peer.downloads import Downloads
 from peer.library import Library
+from peer.publishing import Publisher
 from peer.renewal import Renewal
 from peer.routes import TIMEOUT, Routes
 from peer.serving import Serving
@@ -35,6 +36,7 @@ class Parts:
     contact: Callable[[], Contact]
     home: Path
     library: Library
+    publisher: Publisher
     session: Session
     routes: Routes
     transfers: Transfers
@@ -57,7 +59,7 @@ class ControlServicer(PeerControlServicer):
 
     async def GetStatus(self, request: pb2.GetStatusRequest, context: Context) -> pb2.GetStatusResponse:
         parts, session, library = self._parts, self._parts.session, self._parts.library
-        skipped = sorted(library.skipped.items())
+        skipped = sorted({**library.skipped, **parts.publisher.skipped}.items())
         shown = skipped[: page_size(request.skipped_page_size, "skipped_page_size")]
         live = session.live
         return pb2.GetStatusResponse(
@@ -83,6 +85,7 @@ class ControlServicer(PeerControlServicer):
             version=parts.version,
             session_id=session.login.session_id if session.login else "",
             membership=self._membership(),
+            publishing_problem=parts.publisher.problem,
         )
 
     def _membership(self) -> pb2.MembershipStatus | None:

@@ -249,6 +249,7 @@ class Peer:
             contact=self.contact,
             home=self.settings.home,
             library=self.library,
+            publisher=self.publisher,
             session=self.session,
             routes=self.routes,
             transfers=self.transfers,

@@ -9,12 +9,9 @@ from core.errors import Busy, InvalidInput, NotFound
 from core.manifest import Manifest
 from core.shares import Shares
 from peer.chooser import BlockChooser
+from peer.settings import SLOTS, SLOTS_EACH
 
 MOST_BITMAP = 256 * 1024
-# Each costs up to 2 MiB while its block leaves.
-SLOTS = 128
-# Twice as many as a download asks of one holder at once.
-SLOTS_EACH = 32
 
 
 class Held(Protocol):

@@ -18,10 +18,13 @@ from core.addresses import is_loopback, split_address
 from core.errors import InvalidInput, Refused
 from core.limits import Limits
 from core.names import MAX_PEER_NAME, check_peer_name, printable
-from peer.serving import SLOTS, SLOTS_EACH
 
 log = logging.getLogger("relevo.settings")
 
+# Blocks given at once: each costs up to 2 MiB while it leaves.
+SLOTS = 128
+# Blocks given at once to one peer: twice as many as a download asks of one holder.
+SLOTS_EACH = 32
 SOCKET_NAME = "relevo.sock"
 # Paths of Unix sockets end at 107 bytes on Linux and at 103 on macOS; a longer one cannot be bound.
 MAX_SOCKET_PATH = 103

@@ -11,7 +11,7 @@ from core.limits import Limits
 from core.names import check_peer_name
 from core.options import config_option, log_option
 from peer.commands import params
-from peer.serving import SLOTS, SLOTS_EACH
+from peer.settings import SLOTS, SLOTS_EACH
 
 if TYPE_CHECKING:
     from peer.settings import Remembered

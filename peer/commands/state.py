@@ -45,6 +45,7 @@ def status_page(found: "GetStatusResponse", now: float) -> list[str]:
         ("identity", _membership(found, now)),
         *_neighbours(found),
         ("shares", _shares(found)),
+        *([("catalogue", found.publishing_problem)] if found.publishing_problem else []),
         ("stores", _stores(found)),
         ("traffic", f"sent {show.size(found.sent_bytes)}, received {show.size(found.received_bytes)}"),
         ("home", found.home),

@@ -6,7 +6,9 @@ import contextlib
 import grpc
 import pytest
 
+from central.quotas import Quotas
 from central.server import running_central
+from central.settings import Settings
 from core import errors
 from core.manifest import manifest_of
 from core.rpc import open_channel
@@ -102,6 +104,20 @@ async def test_status_tells_what_the_daemon_is_and_shares(network):
     assert ([skipped.path for skipped in few.skipped], few.skipped_count) == (["b.part"], 2)
     async with fails_with(errors.InvalidInput, "skipped_page_size"):
         await ana.GetStatus(pb2.GetStatusRequest(skipped_page_size=-1))
+
+
+async def test_status_says_what_central_does_not_take(tmp_path):
+    few = Settings(quotas=Quotas(entries=1))
+    async with contextlib.AsyncExitStack() as stack:
+        central = await stack.enter_async_context(running_central(tmp_path / "central", settings=few, insecure=True))
+        network = Network(tmp_path, central, stack)
+        peer, ana = await network.join("ana", {"a.txt": BYTES})
+        assert (await ana.GetStatus(pb2.GetStatusRequest())).publishing_problem == ""
+        (peer.library.shared / "b.txt").write_bytes(b"one too many")
+        async with asyncio.timeout(20):
+            while not (problem := (await ana.GetStatus(pb2.GetStatusRequest())).publishing_problem):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert "1" in problem
 
 
 async def test_status_without_central_says_why_and_shares_all_the_same(alone):

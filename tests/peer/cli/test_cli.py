@@ -213,6 +213,7 @@ async def test_status_tells_the_whole_story(daemon, run):
         skipped_count=30,
         sent_bytes=5 << 30,
         version="0.1.0",
+        publishing_problem="central takes 100 files of this peer at most",
     )
     assert (await run("status")).stdout.splitlines() == [
         "peer       ana  aaaaaaaa  127.0.0.1:4321, [::1]:4321",
@@ -222,6 +223,7 @@ async def test_status_tells_the_whole_story(daemon, run):
         "neighbours primary ana (127.0.0.1:4321) · backup ben (127.0.0.1:4400)",
         "last route through primary neighbour ana (127.0.0.1:4321), 3 ms",
         "shares     /srv/ana: 120 files, 3.0 GiB, 3 more being read",
+        "catalogue  central takes 100 files of this peer at most",
         "stores     1 copy for others, 1.0 MiB of 10.0 GiB",
         "traffic    sent 5.0 GiB, received 0 B",
         "home       /home/ana",
