@@ -22,7 +22,7 @@ from core.errors import NotPossible
 from core.health import Health
 from core.limits import Limits
 from core.status import StatusInterceptor
-from core.tls import Material, channel_credentials, expecting
+from core.tls import Material, ServerCredentials, channel_credentials, expecting
 
 log = logging.getLogger("relevo.rpc")
 
@@ -101,7 +101,7 @@ class Server:
         max_message: int = PEER_MESSAGE,
         *,
         way_in: WayIn = PLAINTEXT,
-        credentials: grpc.ServerCredentials | None = None,
+        credentials: ServerCredentials | None = None,
         inspectable: bool = True,
         limits: Limits | None = None,
     ) -> None:
@@ -110,7 +110,7 @@ class Server:
         Args:
             max_message: most bytes of a message in either direction.
             way_in: tells who calls.
-            credentials: for TLS; None serves in plaintext.
+            credentials: what makes those for TLS; None serves in plaintext.
             inspectable: whether health checking and reflection are served as well.
             limits: what it takes from the network at once; None for the defaults.
         """
@@ -135,7 +135,7 @@ class Server:
             if self._credentials is None:
                 self.port = self.server.add_insecure_port(address)
             else:
-                self.port = self.server.add_secure_port(address, self._credentials)
+                self.port = self.server.add_secure_port(address, self._credentials())
         except RuntimeError as error:
             raise NotPossible(
                 f"cannot listen on {address}: another program has it, or the host is not this machine's; "

@@ -1,11 +1,15 @@
 """TLS for servers and channels: 1.3 only, both sides named by their certificates."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
 
 from core import TLS_1_3_ONLY
+
+# Makes the credentials of one bound address.
+ServerCredentials = Callable[[], grpc.ServerCredentials]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +30,48 @@ class Material:
         return "Material(…)"
 
 
-def server_credentials(material: Callable[[], Material], *, mutual: bool = True) -> grpc.ServerCredentials:
-    """Returns credentials that ask for the material at every handshake, so that renewals need no restart.
+def server_credentials(material: Callable[[], Material], *, mutual: bool = True) -> ServerCredentials:
+    """Returns what makes credentials that ask for the material at every handshake: renewals need no restart.
 
     With `mutual`, a client without a certificate of the authorities fails in the handshake. `material` is called in a
-    thread of gRPC's; it returns at once.
+    thread of gRPC's; it returns at once. Each bound address takes credentials of its own.
     """
     _check_version()
 
-    def configuration() -> grpc.ServerCertificateConfiguration:
-        now = material()
-        return grpc.ssl_server_certificate_configuration([(now.key, now.chain)], root_certificates=now.authorities)
+    def made() -> grpc.ServerCredentials:
+        first = material()
+        changed = _Changes(material, first)
+        return grpc.dynamic_ssl_server_credentials(_configuration(first), changed, require_client_authentication=mutual)
 
-    return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=mutual)
+    return made
+
+
+class _Changes:
+    """Tells gRPC at each handshake what the material has become, and nothing while it is as before.
+
+    gRPC frees what it held when it is told something, also while a handshake in another thread uses that. So who tells
+    it at every handshake is brought down by anybody who opens a hundred connections at once
+    (https://github.com/grpc/grpc/issues/36693).
+    """
+
+    def __init__(self, material: Callable[[], Material], first: Material) -> None:
+        self._material = material
+        self._told = first
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self) -> grpc.ServerCertificateConfiguration | None:
+        with self._one_at_a_time:
+            now = self._material()
+            if now == self._told:
+                return None
+            self._told = now
+        return _configuration(now)
+
+
+def _configuration(material: Material) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(material.key, material.chain)], root_certificates=material.authorities
+    )
 
 
 def channel_credentials(material: Material) -> grpc.ChannelCredentials:
