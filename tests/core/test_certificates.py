@@ -61,6 +61,7 @@ def made(*names, key=None):
         (Subject(Kind.CENTRAL, FIRST.network_id), f"central.{FIRST.network_id}"),
         (Subject(Kind.ADMIN, "ana-at-work"), "ana-at-work.admin"),
     ],
+    ids=["peer", "central", "operator"],
 )
 def test_a_certificate_says_whom_it_names_and_when_it_counts(subject, name):
     certificate = certificate_of(to_pem([issued(subject)]))
@@ -124,7 +125,9 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(
-    "name", [*HOSTILE, f"{ME.peer_id.upper()}.peer", f"{ME.peer_id}.peer.admin.x", "x" * 64 + ".admin"]
+    "name",
+    [*HOSTILE, f"{ME.peer_id.upper()}.peer", f"{ME.peer_id}.peer.admin.x", "x" * 64 + ".admin"],
+    ids=[*HOSTILE, "upper case", "more behind", "too long"],
 )
 def test_names_of_no_form_are_not_read(name):
     with pytest.raises(InvalidInput):
