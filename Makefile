@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUBS := generated/relevo/v1/content_pb2.py
 
-.PHONY: help install protos demo bench test test-pythons fuzz check format clean
+.PHONY: help install protos demo bench test test-pythons fuzz attacks check format clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -38,6 +38,9 @@ test-pythons: $(STUBS) ## run all tests on every supported Python that is here
 
 fuzz: $(STUBS) ## run every fuzz target for SECONDS (30) each; SEED repeats a run
 	@GRPC_VERBOSITY=NONE $(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
+
+attacks: $(STUBS) ## throw ten times as much at the servers as `make test` does
+	RELEVO_ATTACKS=1 $(BIN)/python -m pytest tests/attacks -q
 
 check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests
 	$(BIN)/ruff format --check .

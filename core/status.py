@@ -46,6 +46,10 @@ BY_STATUS: dict[tuple[str, str], type[RelevoError]] = {
 _LOST = "Internal error from Core"
 # What the transport says when the handshake shows another name, or a certificate of another authority.
 _WRONG_IDENTITY = ("Hostname Verification Check failed", "CERTIFICATE_VERIFY_FAILED", "certificate signature failure")
+# gRPC logs a traceback for every client that leaves while its answer is under way, as often as anybody likes.
+logging.getLogger("grpc._cython.cygrpc").addFilter(
+    lambda record: not record.getMessage().startswith("ExecuteBatchError raised in core")
+)
 _ALSO: dict[str, type[RelevoError]] = {
     "DEADLINE_EXCEEDED": Unreachable,
     "OUT_OF_RANGE": InvalidInput,

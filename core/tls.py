@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -40,8 +41,8 @@ def server_credentials(material: Callable[[], Material], *, mutual: bool = True)
 
     def made() -> grpc.ServerCredentials:
         first = material()
-        changed = _Changes(material, first)
-        return grpc.dynamic_ssl_server_credentials(_configuration(first), changed, require_client_authentication=mutual)
+        changes: Any = _Changes(material, first)  # the stub lacks None, for no change
+        return grpc.dynamic_ssl_server_credentials(_configuration(first), changes, require_client_authentication=mutual)
 
     return made
 

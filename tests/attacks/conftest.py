@@ -47,9 +47,9 @@ class Victim:
 
     process: subprocess.Popen
     port: int
-    content_id: bytes
-    peer_id: str
-    network: Network
+    content_id: bytes = b""
+    peer_id: str = ""
+    network: Network | None = None
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ class Victim:
     @asynccontextmanager
     async def channel(self, material=None):
         """The connection of a member with manners."""
-        material = material or self.network.member()
+        material = material or (self.network and self.network.member())
         async with open_channel(f"127.0.0.1:{self.port}", PEER_MESSAGE, material, self.name) as channel:
             await channel.channel_ready()
             yield channel
@@ -114,7 +114,36 @@ def victim(tmp_path):
     for process in started:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)
-        assert (process.returncode, errors) == (0, ""), "it stays up, and has nothing to say"
+        assert (process.returncode, errors) == (0, "")
+
+
+@pytest.fixture
+def central(tmp_path):
+    """A central as it runs, in plaintext."""
+    command = [
+        sys.executable,
+        "-m",
+        "central",
+        "serve",
+        "--insecure",
+        "--listen",
+        "127.0.0.1:0",
+        "--log-level",
+        "error",
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}"}
+    process = subprocess.Popen(
+        [*command, "--data", tmp_path / "central"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    port = process.stdout.readline().rpartition(":")[2]
+    yield Victim(process, int(port))
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
 
 
 def _parts(material):
@@ -227,12 +256,11 @@ async def raw(tmp_path):
     async with AsyncExitStack() as stack:
 
         async def connect(victim, *, material=None, window=65_535, greet=True, deaf=False):
-            material = material or victim.network.member()
-            if material not in contexts:
+            material = material or (victim.network and victim.network.member())
+            if material and material not in contexts:
                 contexts[material] = context_of(tmp_path, material)
-            reader, writer = await asyncio.open_connection(
-                "127.0.0.1", victim.port, ssl=contexts[material], server_hostname=victim.name
-            )
+            tls = {"ssl": contexts[material], "server_hostname": victim.name} if material else {}
+            reader, writer = await asyncio.open_connection("127.0.0.1", victim.port, **tls)
             connection = Raw(reader, writer, window, deaf=deaf)
             stack.push_async_callback(connection.close)
             if greet:

@@ -129,24 +129,26 @@ async def test_a_connection_has_so_many_streams_and_no_more(server, raw):
 
 
 async def test_connections_over_the_limit_are_closed_and_those_before_them_are_served(victim, next_call, times):
-    server = victim("connections=50", "handshake=1")
-    many = []
+    server = victim("connections=50", "handshake=60")
+    many, closed = [], []
 
     async def flood():
         for _ in range(100 * times):
             with contextlib.suppress(ConnectionError):
                 many.append(await asyncio.open_connection("127.0.0.1", server.port))
 
+    async def read(reader):
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        closed.append(reader)
+
     assert await next_call(server, flood) < AT_ONCE
-    ended = asyncio.gather(*(_ended(reader) for reader, _ in many), return_exceptions=True)
-    async with asyncio.timeout(10):
-        await ended
+    waiting = [asyncio.ensure_future(read(reader)) for reader, _ in many]
+    async with asyncio.timeout(20):
+        while len(closed) < len(many) - 50:
+            await asyncio.wait([task for task in waiting if not task.done()], return_when=asyncio.FIRST_COMPLETED)
     for _, writer in many:
         writer.transport.abort()
+    await asyncio.gather(*waiting)
     async with server.honest() as stub:
         await stub.GetManifest(GetManifestRequest(content_id=server.content_id), timeout=10)
-
-
-async def _ended(reader):
-    while await reader.read(1024):
-        pass

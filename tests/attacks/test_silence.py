@@ -67,6 +67,14 @@ async def test_a_member_that_never_gets_to_its_settings_is_closed(quick, raw, wo
     assert time.monotonic() - start < 5 * HANDSHAKE
 
 
+async def test_a_member_that_never_acknowledges_the_settings_is_closed(quick, raw):
+    connection = await raw(quick, deaf=True)
+    start = time.monotonic()
+    async with asyncio.timeout(10):
+        await connection.closed.wait()
+    assert time.monotonic() - start < 5 * HANDSHAKE
+
+
 async def test_a_member_that_greets_may_stay(quick, raw):
     connection = await raw(quick)
     with pytest.raises(TimeoutError):

@@ -147,6 +147,51 @@ async def test_bytes_that_are_no_message_are_invalid_input_and_not_logged(direct
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/List",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+async def test_bytes_that_are_no_message_do_not_disturb_inspection_either(directory, caplog, method):
+    server, _ = await directory(raising(an(Busy)))
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.stream_stream(f"/{method}")(iter([b"\xff\xff\xff\x07"]), timeout=10)
+        assert type(from_rpc_error(await failure(call.read()))) is InvalidInput
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("method", ["ListPeers", "Heartbeat"])
+async def test_a_call_without_its_request_is_answered(directory, caplog, method):
+    server, _ = await directory(raising(an(Busy)))
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.stream_stream(f"/{SERVICE}/{method}")(iter([]), timeout=10)
+        if method == "Heartbeat":
+            assert await call.read() is grpc.aio.EOF
+        else:
+            assert type(from_rpc_error(await failure(call.read()))) is InvalidInput
+    assert not caplog.records
+
+
+async def test_of_a_second_request_of_a_unary_call_nothing_comes(directory):
+    asked = []
+
+    async def answer(request):
+        asked.append(request.page_token)
+        return ListPeersResponse()
+
+    server, _ = await directory(answer)
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        both = iter([ListPeersRequest(page_token=text).SerializeToString() for text in "ab"])
+        call = channel.stream_stream(f"/{SERVICE}/ListPeers")(both, timeout=10)
+        assert await call.read() == b""
+    assert asked == ["a"]
+
+
 LONG = {"ascii": "a" * 1_000_000, "wide": "空" * 1_000_000, "percent": "%" * 100_000, "control": "\x1b" * 100_000}
 
 
@@ -238,6 +283,14 @@ def test_rubbish_in_the_place_of_details_does_no_harm(rubbish):
 def test_details_of_another_status_are_not_believed():
     other = to_status(errors.SessionSuperseded("stop"))
     assert type(from_rpc_error(failed_with(other.SerializeToString()))) is errors.NotFound
+
+
+def test_details_of_a_foreign_server_are_not_believed():
+    info = AnyMessage()
+    info.Pack(ErrorInfo(reason="REVOKED", domain="elsewhere", metadata={"version": "7"}))
+    status = Status(code=5, message="gone", details=[info])
+    found = from_rpc_error(failed_with(status.SerializeToString()))
+    assert (type(found), found.metadata) == (errors.NotFound, {})
 
 
 def test_an_unknown_reason_is_the_code_alone():
