@@ -7,16 +7,14 @@ import click
 
 from central.commands.certificates import admin_cert, rotate_ca
 from central.commands.members import invite, peers, revoke
-from central.parameters import Number, Span, data_option, spelt
+from central.parameters import data_option, span, spelt
 from central.quota_options import quota_options
 from central.settings import DAY, Settings
 from core.failures import PoliteGroup
 from core.limit_options import limit_options
-from core.options import config_option, log_option
+from core.options import Number, config_option, log_option
 
 _DEFAULTS = Settings()
-
-
 _SECONDS = Number(min=0.01, max=86_400)
 
 
@@ -52,7 +50,7 @@ def cli() -> None:
 @click.option("--insecure-anywhere", is_flag=True, help="Allow --insecure on addresses that other machines reach.")
 @click.option(
     "--certificate-life",
-    type=Span(1, 365 * DAY),
+    type=span(1, 365 * DAY),
     metavar="SPAN",
     default=spelt(_DEFAULTS.certificate_life),
     show_default=True,

@@ -1,6 +1,5 @@
 """Kinds of values on central's command line, and the options that its commands share."""
 
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,36 +13,22 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SPAN = re.compile(r"([0-9]{1,9})([smhd]?)")
 
 
-class Number(click.FloatRange):
-    """A range that not-a-number, which no comparison puts outside, does not pass."""
+def span(least: float, most: float) -> Callable[[str], float]:
+    """Returns a click type for spans of time between these, in seconds.
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Returns the number."""
-        number: float = super().convert(value, param, ctx)
-        return self.fail("nan is not a number", param, ctx) if math.isnan(number) else number
+    It reads `30m`, `1h` or `7d`, and a bare number as seconds; the value is in seconds.
+    """
 
-
-class Span(click.ParamType[float]):
-    """A span of time such as `30m`, `1h` or `7d`; a bare number is seconds. The value is in seconds."""
-
-    name = "span"
-
-    def __init__(self, least: float, most: float) -> None:
-        """Takes spans between these, in seconds."""
-        self._least = least
-        self._most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Returns the seconds."""
-        if isinstance(value, int | float):  # from the configuration file
-            seconds = float(value)
-        elif match := _SPAN.fullmatch(str(value)):
-            seconds = float(match[1]) * _UNITS[match[2] or "s"]
-        else:
-            self.fail(f"{value!r} is not a span of time such as 30m, 1h or 7d", param, ctx)
-        if not self._least <= seconds <= self._most:
-            self.fail(f"{value} is not within {spelt(self._least)} and {spelt(self._most)}", param, ctx)
+    def read(text: str) -> float:
+        match = _SPAN.fullmatch(text)
+        if match is None:
+            raise click.BadParameter(f"{text!r} is not a span of time such as 30m, 1h or 7d")
+        seconds = float(match[1]) * _UNITS[match[2] or "s"]
+        if not least <= seconds <= most:
+            raise click.BadParameter(f"{text} is not within {spelt(least)} and {spelt(most)}")
         return seconds
+
+    return read
 
 
 def spelt(seconds: float) -> str:

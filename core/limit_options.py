@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from core.limits import Limits
+from core.options import Number
 
 # For each option the limit that it sets, its least and its largest value, its unit, and what it limits.
 _OPTIONS = {
@@ -30,7 +31,7 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     defaults = asdict(Limits())
     for option, (limit, least, most, unit, text) in reversed(_OPTIONS.items()):
         whole = isinstance(defaults[limit], int)
-        kind = click.IntRange(int(least), most) if whole else click.FloatRange(least, most)
+        kind = click.IntRange(int(least), most) if whole else Number(least, most)
         with_limits = click.option(
             f"--{option}", type=kind, metavar=unit, default=defaults[limit], show_default=True, help=text
         )(with_limits)

@@ -1,10 +1,11 @@
-"""Command-line options that both programs share: the configuration file, logging, the version.
+"""Command-line options that both programs share: the configuration file, logging, numbers.
 
 Every setting is a click option, and nothing else: a flag beats its environment variable (`RELEVO_…`), which beats the
 file, which beats the default. The file's keys are the options' names.
 """
 
 import logging
+import math
 import os
 import sys
 import tomllib
@@ -17,6 +18,15 @@ import click
 from core.logs import PrintableFormatter
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Number(click.FloatRange):
+    """A range that not-a-number, which no comparison puts outside, does not pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Returns the number."""
+        number: float = super().convert(value, param, ctx)
+        return self.fail("nan is not a number", param, ctx) if math.isnan(number) else number
 
 
 def _load(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from central.commands.opened import address_of, network_of
-from central.parameters import Span, data_option
+from central.parameters import data_option, span
 from core.addresses import split_address
 from core.errors import AlreadyExists, InvalidInput
 
@@ -39,7 +39,7 @@ def rotate_ca(data: Path) -> None:
 @data_option
 @click.option("--label", default="operator", show_default=True, help="What to call it: a-z, 0-9 and -, at most 63.")
 @click.option(
-    "--life", type=Span(1, _YEAR), default="24h", show_default=True, metavar="SPAN", help="How long it counts."
+    "--life", type=span(1, _YEAR), default="24h", show_default=True, metavar="SPAN", help="How long it counts."
 )
 @click.option(
     "--to",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from central.commands.opened import address_of, network_of
-from central.parameters import Span, data_option
+from central.parameters import data_option, span
 from core.addresses import split_address
 from core.errors import InvalidInput, NotFound
 from core.failures import Choose
@@ -40,7 +40,7 @@ def _address(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 @click.command()
 @data_option
 @click.option(
-    "--ttl", type=Span(1, _YEAR), default="1h", show_default=True, metavar="SPAN", help="How long it lets peers in."
+    "--ttl", type=span(1, _YEAR), default="1h", show_default=True, metavar="SPAN", help="How long it lets peers in."
 )
 @click.option(
     "--uses", type=click.IntRange(1, 10_000), default=1, show_default=True, metavar="N", help="How many peers may join."

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from central.__main__ import cli
 from central.commands.members import chosen
 from central.enrolment import Enrolment
-from central.parameters import Span, spelt
+from central.parameters import span, spelt
 from central.register import Member
 from core.errors import NotFound
 from core.failures import Choose
@@ -234,15 +234,15 @@ async def test_commands_beside_a_running_central_let_peers_in_and_put_them_out(s
     ("text", "seconds"), [("30m", 1800.0), ("1h", 3600.0), ("7d", 604_800.0), ("90", 90.0), ("90s", 90.0)]
 )
 def test_a_span_is_read_in_its_unit(text, seconds):
-    assert Span(1, 10**9).convert(text, None, None) == seconds
-    assert Span(1, 10**9).convert(spelt(seconds), None, None) == seconds
+    assert span(1, 10**9)(text) == seconds
+    assert span(1, 10**9)(spelt(seconds)) == seconds
 
 
-@pytest.mark.parametrize("value", ["nan", "-1", "1w", "1.5h", "", "1001", 1001.0, float("nan"), 0])
+@pytest.mark.parametrize("value", ["nan", "-1", "1w", "1.5h", "", "1001", "1001.0", "0"])
 def test_what_is_no_span_or_beyond_the_range_is_refused(value):
     with pytest.raises(click.BadParameter):
-        Span(1, 1000).convert(value, None, None)
-    assert Span(1, 1000).convert(999.5, None, None) == 999.5
+        span(1, 1000)(value)
+    assert span(1, 1000)("999") == 999.0
 
 
 @pytest.mark.parametrize("command", ["invite", "peers", "revoke", "rotate-ca", "admin-cert"])

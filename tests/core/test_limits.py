@@ -36,7 +36,8 @@ def test_every_limit_has_an_option():
 
 
 @pytest.mark.parametrize(
-    "given", ["--max-connections=0", "--max-calls=0", "--handshake-timeout=0", "--max-unread=1000"]
+    "given",
+    ["--max-connections=0", "--max-calls=0", "--handshake-timeout=0", "--handshake-timeout=nan", "--max-unread=1000"],
 )
 def test_a_limit_with_which_nothing_could_be_served_is_refused(given):
     assert CliRunner().invoke(command, [given]).exit_code == 2
