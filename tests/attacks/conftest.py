@@ -68,7 +68,8 @@ class Victim:
         """The connection of a member with manners."""
         material = material or (self.network and self.network.member())
         async with open_channel(f"127.0.0.1:{self.port}", PEER_MESSAGE, material, self.name) as channel:
-            await channel.channel_ready()
+            async with asyncio.timeout(20):
+                await channel.channel_ready()
             yield channel
 
     @asynccontextmanager
