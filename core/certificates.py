@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from core.errors import InvalidInput
-from core.identity import PEER_ID, load_public_key, peer_id_of
+from core.identity import PEER_ID, load_public_key, peer_id_of, private_pem, public_der
 
 NETWORK_ID = re.compile(r"[a-z2-7]{16}")
 # A certificate counts from this long before it was issued, in seconds: clocks differ.
@@ -142,9 +142,7 @@ def certificate_of(pem: bytes) -> Certificate:
         found = x509.load_pem_x509_certificate(pem)
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (name,) = names
-        key = found.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        key = public_der(found.public_key())
     except _UNREADABLE as error:
         raise InvalidInput("certificate", "it is not a certificate of this network's making") from error
     subject = _subject_of(name.value if isinstance(name, x509.DNSName) else "")
@@ -210,10 +208,7 @@ class Authority:
 
     def pem(self) -> bytes:
         """Returns key and certificate, for a file that nobody else may read."""
-        key = self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return key + to_pem([self.certificate])
+        return private_pem(self._key) + to_pem([self.certificate])
 
     def issue(self, subject: Subject, public_key: bytes, now: float, life: float) -> bytes:
         """Returns a certificate (DER) for the holder of `public_key` (DER SubjectPublicKeyInfo); `life` in seconds.
@@ -301,8 +296,7 @@ def _authority(
 
 def _key_id(key: ec.EllipticCurvePublicKey) -> bytes:
     """Returns what tells the keys of authorities apart: short, because an authority's certificate is in every token."""
-    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).digest()[:8]
+    return hashlib.sha256(public_der(key)).digest()[:8]
 
 
 def _named(name: str) -> x509.Name:

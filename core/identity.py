@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from core.errors import NotPossible, Unauthenticated
 from core.private_files import write_private
@@ -36,6 +37,8 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> None:
 def load_public_key(public_key: bytes) -> ec.EllipticCurvePublicKey:
     """Returns the key in a DER SubjectPublicKeyInfo.
 
+    Of the spellings of a key only the usual one counts: an id is of these bytes, and a key has one id.
+
     Raises:
         Unauthenticated: it is not an ECDSA P-256 key.
     """
@@ -43,7 +46,7 @@ def load_public_key(public_key: bytes) -> ec.EllipticCurvePublicKey:
         key = serialization.load_der_public_key(public_key)
     except (UnsupportedAlgorithm, ValueError, TypeError) as error:
         raise Unauthenticated("the key is not an ECDSA P-256 key") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1" or public_der(key) != public_key:
         raise Unauthenticated("the key is not an ECDSA P-256 key")
     return key
 
@@ -58,9 +61,7 @@ class Identity:
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key = key
-        self.public_key = key.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        self.public_key = public_der(key.public_key())
         self.peer_id = peer_id_of(self.public_key)
 
     @classmethod
@@ -78,7 +79,7 @@ class Identity:
         if not path.exists():
             key = ec.generate_private_key(ec.SECP256R1())
             try:
-                write_private(path, _pem(key))
+                write_private(path, private_pem(key))
             except OSError as error:
                 raise NotPossible(f"the key cannot be written to {path}: {error.strerror}") from error
             return cls(key)
@@ -94,14 +95,20 @@ class Identity:
 
     def pem(self) -> bytes:
         """Returns the private key as PEM, for a file that nobody else may read and for TLS."""
-        return _pem(self._key)
+        return private_pem(self._key)
 
     def sign(self, message: bytes) -> bytes:
         """Returns the DER signature over `message`."""
         return self._key.sign(message, _SCHEME)
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def public_der(key: CertificatePublicKeyTypes) -> bytes:
+    """Returns the DER SubjectPublicKeyInfo of a key."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Returns a private key as PEM, without a password."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

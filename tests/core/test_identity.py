@@ -129,6 +129,15 @@ def test_no_flipped_bit_of_a_key_passes(bit):
         verify(bytes(forged), b"message", ME.sign(b"message"))
 
 
+def test_a_key_has_one_spelling_and_so_one_id():
+    key = serialization.load_der_public_key(ME.public_key)
+    point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+    short = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200") + point
+    assert serialization.load_der_public_key(short) == key
+    with pytest.raises(Unauthenticated):
+        verify(short, b"message", ME.sign(b"message"))
+
+
 OTHER_KEYS = {
     "ed25519": public_der(ed25519.Ed25519PrivateKey.generate()),
     "P-384": public_der(ec.generate_private_key(ec.SECP384R1())),
