@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from core.certificates import peer_name
+from core.errors import Unreachable
 from core.rpc import CENTRAL_MESSAGE, PEER_MESSAGE, open_channel
 from peer.credentials import Credentials
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
@@ -43,7 +44,13 @@ class Channels:
         return CentralDirectoryStub(self._centrals[address])
 
     def peer(self, address: str, peer_id: str) -> "PeerRelayAsyncStub":
-        """Returns the stub for a peer at `host:port`; use it at once, and ask again for the next call."""
+        """Returns the stub for a peer at `host:port`; use it at once, and ask again for the next call.
+
+        Raises:
+            Unreachable: the peer has been revoked. Its certificate would still pass the handshake.
+        """
+        if self._credentials and peer_id in self._credentials.trust().revoked:
+            raise Unreachable("it has been revoked by the network's operator, and is not called any more")
         key = (address, peer_id)
         channel = self._peers.pop(key, None) or self._opened(address, PEER_MESSAGE, peer_name(peer_id))
         self._peers[key] = channel  # the most recently used comes last
@@ -58,7 +65,7 @@ class Channels:
         self._centrals, self._peers = {}, {}
 
     async def close(self) -> None:
-        """Closes every channel; calls in flight are cancelled."""
+        """Closes every channel; calls in flight are cancelled, but for those on channels that newer ones have replaced."""
         channels = [*self._centrals.values(), *self._peers.values()]
         self._centrals, self._peers = {}, {}
         for task in self._closing:

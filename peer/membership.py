@@ -120,9 +120,12 @@ class Membership:
 
     def renewed(self, answer: "Membership", asked: "Membership") -> "Membership":
         """Returns the membership after central's answer to a renewal that was asked for when `asked` held."""
-        if self.trust is asked.trust:
+        if self.trust is not asked.trust:
+            return answer.hearing(self.trust)  # it was told something newer meanwhile
+        if answer.trust.version:
             return answer
-        return answer.hearing(self.trust)  # it was told something newer meanwhile
+        # They are too many for an answer: whoever is known to be revoked stays so until a heartbeat tells all of them.
+        return replace(answer, trust=replace(answer.trust, revoked=self.trust.revoked))
 
     def material(self, identity: Identity) -> Material:
         """Returns what the peer shows and accepts in handshakes."""

@@ -164,6 +164,17 @@ async def test_a_certificate_that_expires_or_is_revoked_ends_an_open_connection_
     assert await stage.call(by_eva) is CertificateExpired
 
 
+async def test_a_revoked_peer_is_not_called_any_more(stage):
+    stage.relay.answer.set()
+    ana = stage.member()
+    channels = stage.channels(ana.credentials)
+    assert await stage.call(channels) is None
+    stage.network.revoke(stage.ben.peer_id)
+    ana.credentials.hear(stage.network.trust)
+    with pytest.raises(Unreachable, match="revoked"):
+        channels.peer(stage.address, stage.ben.peer_id)
+
+
 async def test_calls_in_flight_finish_on_the_old_channel_while_later_ones_use_a_new(stage):
     ana = stage.member()
     channels = stage.channels(ana.credentials)

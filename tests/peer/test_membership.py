@@ -116,6 +116,14 @@ def test_what_a_heartbeat_told_while_a_renewal_was_under_way_is_kept(enrolment_b
     assert (found.certificates, found.trust) == (answer.certificates, told.trust)
 
 
+def test_a_renewal_that_leaves_out_who_is_revoked_lets_nobody_back_in(enrolment_bench, member):
+    told = member.hearing(replace(member.trust, version=2, revoked=frozenset({"b" * 52})))
+    answer = enrolment_bench.membership(ANA)
+    found = told.renewed(replace(answer, trust=replace(answer.trust, version=0, revoked=frozenset())), asked=told)
+    assert (found.certificates, found.trust.revoked) == (answer.certificates, told.trust.revoked)
+    assert found.hearing(told.trust).trust == told.trust  # the next heartbeat tells everything
+
+
 def test_a_membership_knows_whether_its_authority_still_issues(enrolment_bench, member):
     assert member.of_issuing_authority()
     enrolment_bench.rotate()
