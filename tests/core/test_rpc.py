@@ -175,12 +175,16 @@ async def test_a_channel_finds_its_server_again_after_a_restart():
         stub = HealthStub(channel)
         await stub.Check(HealthCheckRequest(), timeout=10)
         await first.stop(0)
+        while channel.get_state() is grpc.ChannelConnectivity.READY:  # it has not noticed yet
+            await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
         second = Server()
         second.listen(f"127.0.0.1:{port}")
         await second.start()
-        answer = await stub.Check(HealthCheckRequest(), timeout=20, wait_for_ready=True)
+        try:
+            answer = await stub.Check(HealthCheckRequest(), timeout=20, wait_for_ready=True)
+        finally:
+            await second.stop(0)
         assert answer.status == HealthCheckResponse.SERVING
-    await second.stop(0)
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])

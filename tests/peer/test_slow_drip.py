@@ -1,6 +1,7 @@
 """A holder that sends one byte a second, over HTTP/2 of its own making: its blocks come from another within seconds."""
 
 import asyncio
+import contextlib
 import random
 import time
 
@@ -65,6 +66,7 @@ class Dripper:
         self.dripped = 0
         self.asked = []
         self._tasks = set()
+        self._writers = []
 
     async def start(self, slow):
         self.slow = slow
@@ -72,6 +74,7 @@ class Dripper:
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def serve(self, reader, writer):
+        self._writers.append(writer)
         h2_ = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
         h2_.initiate_connection()
         methods, bodies = {}, {}
@@ -92,7 +95,6 @@ class Dripper:
                         work = self.answer(h2_, writer, stream, methods[stream], bodies[stream][5:])
                         task = asyncio.ensure_future(work)
                         self._tasks.add(task)
-        writer.close()
 
     async def answer(self, h2_, writer, stream, method, request):
         self.asked.append(method)
@@ -118,6 +120,11 @@ class Dripper:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._server.close()
+        for writer in self._writers:
+            writer.close()
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
         await self._server.wait_closed()
 
 
