@@ -7,14 +7,13 @@ from urllib.parse import unquote
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from core.addresses import is_loopback, join_address, leads_astray, split_address
+from core.addresses import MOST_ADDRESSES, is_loopback, join_address, leads_astray, split_address
 from core.content import DIGEST_BYTES, MAX_SIZE
 from core.errors import InvalidInput
 from core.identity import PEER_ID
 from core.names import printable
 from core.times import from_timestamp
 
-MAX_ADDRESSES = 16
 MAX_QUERY = 4096
 MAX_BATCH = 1000
 MAX_REASON = 500
@@ -102,7 +101,7 @@ def addresses(values: Iterable[str], field: str, observed: str) -> tuple[str, ..
     """
     here = not observed or is_loopback(split_address(observed)[0])
     found = tuple(values)
-    at_most(len(found), MAX_ADDRESSES, field)
+    at_most(len(found), MOST_ADDRESSES, field)
     for index, value in enumerate(found):
         host, port = split_address(value, f"{field}[{index}]")
         if port == 0:

@@ -5,6 +5,8 @@ import socket
 
 from core.errors import InvalidInput
 
+# Most addresses of one machine that are told to others, who try them one after the other.
+MOST_ADDRESSES = 16
 _MAX_PORT = 65535
 _MAX_HOST = 253
 # gRPC takes `unix:1` for a socket file and `dns:80` for a host called 80: such a host could never be dialled.

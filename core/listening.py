@@ -1,11 +1,15 @@
 """Where a server listens: `[::]` is every interface, and plaintext stays on this machine unless told otherwise."""
 
+from typing import TYPE_CHECKING
+
 from core.addresses import is_loopback, join_address, split_address
 from core.errors import InvalidInput, NotPossible
-from core.rpc import Server
+
+if TYPE_CHECKING:
+    from core.rpc import Server
 
 
-def bind(server: Server, address: str) -> str:
+def bind(server: "Server", address: str) -> str:
     """Binds `address` and returns the host that it is bound to; `[::]` falls back to IPv4 where IPv6 is missing.
 
     Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from core.addresses import split_address
+from core.addresses import MOST_ADDRESSES, split_address
 from core.certificates import network_id_of
 from core.errors import InvalidInput
 from relevo.v1.enrolment_pb2 import JoinToken as TokenMessage
@@ -14,7 +14,6 @@ from relevo.v1.enrolment_pb2 import JoinToken as TokenMessage
 PREFIX = "relevo1_"
 INVITATION_BYTES = 8
 SECRET_BYTES = 16
-MOST_ADDRESSES = 16
 _CHECK_BYTES = 4
 _MOST_CHARACTERS = 4096
 

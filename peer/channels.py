@@ -65,7 +65,7 @@ class Channels:
         self._centrals, self._peers = {}, {}
 
     async def close(self) -> None:
-        """Closes every channel; calls in flight are cancelled, but for those on channels that newer ones have replaced."""
+        """Closes every channel; calls in flight are cancelled, except on channels that newer ones have replaced."""
         channels = [*self._centrals.values(), *self._peers.values()]
         self._centrals, self._peers = {}, {}
         for task in self._closing:

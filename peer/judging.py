@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from core.addresses import split_address
+from core.addresses import MOST_ADDRESSES, split_address
 from core.content import DIGEST_BYTES, MAX_SIZE
 from core.errors import InvalidInput
 from core.identity import PEER_ID
@@ -15,7 +15,6 @@ from core.pages import page_size
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import CatalogueFile, PeerInfo
 
-_MAX_ADDRESSES = 16
 _ID_DIGITS = 32
 
 
@@ -100,7 +99,7 @@ def _is_peer(info: PeerInfo) -> bool:
         ports = [split_address(address)[1] for address in info.addresses]
     except InvalidInput:
         return False
-    return PEER_ID.fullmatch(info.peer_id) is not None and len(ports) <= _MAX_ADDRESSES and all(ports)
+    return PEER_ID.fullmatch(info.peer_id) is not None and len(ports) <= MOST_ADDRESSES and all(ports)
 
 
 _JUDGES: dict[str, Callable[[Any, Any], Worth]] = {

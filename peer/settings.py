@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from core.addresses import is_loopback, split_address
 from core.errors import InvalidInput, Refused
 from core.limits import Limits
+from core.listening import check_plaintext
 from core.names import MAX_PEER_NAME, check_peer_name, printable
+from core.private_files import write_private
 
 log = logging.getLogger("relevo.settings")
 
@@ -82,12 +83,8 @@ class ServeSettings:
                         "friend",
                         f"say who is expected at {friend}: PEER_ID@{friend} (`relevo status` there shows its peer id)",
                     )
-        elif not (self.insecure_anywhere or is_loopback(split_address(self.listen, "listen")[0])):
-            raise InvalidInput(
-                "listen",
-                f"in plaintext anybody who reaches {self.listen} could read and write: leave --insecure out, "
-                "listen on 127.0.0.1:0, or add --insecure-anywhere",
-            )
+        elif not self.insecure_anywhere:
+            check_plaintext(self.listen)
 
 
 @dataclass(frozen=True)
@@ -113,13 +110,7 @@ def remember(settings: ServeSettings) -> None:
         "friend": settings.friends,
         "name": "" if settings.name == default_name() else settings.name,
     }
-    beside = settings.home / f".{_REMEMBERED}.{os.getpid()}"
-    with beside.open("w", encoding="ascii") as file:
-        json.dump(kept, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(settings.home / _REMEMBERED)
+    write_private(settings.home / _REMEMBERED, f"{json.dumps(kept, indent=2)}\n".encode("ascii"))
 
 
 def recall(home: Path) -> Remembered:

@@ -11,7 +11,7 @@ import click
 
 from central.commands.opened import address_of, network_of
 from central.parameters import data_option, span
-from core.addresses import split_address
+from core.addresses import MOST_ADDRESSES, split_address
 from core.errors import InvalidInput, NotFound
 from core.failures import Choose
 from core.tables import short_ids, table
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from central.register import Member
 
 _YEAR = 365 * 86_400
-MOST_ADDRESSES = 16
 # A shorter prefix of an id is more likely a slip than a choice.
 SHORTEST_PREFIX = 4
 

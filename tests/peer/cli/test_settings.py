@@ -144,7 +144,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(serve, served, home, shared, *,
     ("args", "words"),
     [
         (["--friend", "f:1"], "friend: say who is expected at f:1: PEER_ID@f:1"),
-        (["--insecure", "--listen", "0.0.0.0:0"], "in plaintext anybody who reaches 0.0.0.0:0"),
+        (["--insecure", "--listen", "0.0.0.0:0"], "plaintext on 0.0.0.0:0 lets everybody in"),
         (["--insecure", "--listen", "[::]:7"], "--insecure-anywhere"),
         (["--insecure", "--listen", "192.0.2.1:7"], "--insecure-anywhere"),
     ],
