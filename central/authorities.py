@@ -52,6 +52,8 @@ class Authorities:
     def rotate(self, now: float) -> int:
         """Has a successor issue from now on, and returns its generation; the older ones still count.
 
+        Central makes another key of its own too, as soon as it has heard of the change.
+
         Raises:
             NotPossible: the network's key is missing.
         """
@@ -59,6 +61,8 @@ class Authorities:
             before = self._newest(self._register.authorities())
             successor = Authority.create(now, LIFE, before)
             self._add(successor, before.vouch_for(successor, now, LIFE))
+            # Whoever has read one key has read the other, and central's certificate is shown to everybody.
+            self._own_key.unlink(missing_ok=True)
         self._destroy_older(successor.generation)
         return successor.generation
 

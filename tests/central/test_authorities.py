@@ -46,6 +46,7 @@ def test_every_secret_is_its_owners_only(tmp_path):
         enrolment.own_material(NOW, DAY)
         enrolment.invite(NOW, uses=1, ttl=60, addresses=["a:1"], enrolment_port=2)
         enrolment.authorities.rotate(NOW)
+        enrolment.own_material(NOW, DAY)
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert {"register.db", OWN_KEY, "invitations.key", "2.pem"} <= {path.name for path in files}
         for path in files:
@@ -66,6 +67,14 @@ def test_a_successor_issues_and_the_older_key_is_destroyed(tmp_path):
         chain = issued(enrolment)
         assert len(chain) == 2
         assert certificate_of(to_pem(chain[:1])).subject.label == PEER.peer_id
+
+
+def test_with_another_authority_central_shows_another_key_of_its_own(tmp_path):
+    with opened(tmp_path) as enrolment:
+        before = enrolment.own_material(NOW, DAY)
+        assert enrolment.own_material(NOW, DAY).key == before.key
+        enrolment.authorities.rotate(NOW)
+        assert enrolment.own_material(NOW, DAY).key != before.key
 
 
 def test_a_process_that_had_the_older_key_in_memory_issues_by_the_successor(tmp_path):
