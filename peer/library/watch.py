@@ -106,11 +106,15 @@ class RootWatch:
         self._report = report
         self._watcher: Watcher | None = None
         self._identity: tuple[int, int] | None = None
+        # A look that is under way when everything stops goes on in its thread.
+        self._turn = threading.Lock()
+        self._stopped = False
 
     @property
     def working(self) -> bool:
         """Whether changes are being reported."""
-        return self._watcher is not None and self._watcher.working
+        watcher = self._watcher
+        return watcher is not None and watcher.working
 
     def check(self) -> bool:
         """Returns whether another directory (or none) stands there than before, and watches the new one. Blocks."""
@@ -120,17 +124,23 @@ class RootWatch:
             identity = None
         else:
             identity = (status.st_dev, status.st_ino)
-        if identity == self._identity:
-            return False
-        self.stop()
-        self._identity = identity
-        if identity is not None:
-            self._watcher = Watcher(self._root, self._report)
-            self._watcher.start()
-        return True
+        with self._turn:
+            if identity == self._identity or self._stopped:
+                return False
+            self._end()
+            self._identity = identity
+            if identity is not None:
+                self._watcher = Watcher(self._root, self._report)
+                self._watcher.start()
+            return True
 
     def stop(self) -> None:
-        """Ends watching. Blocks."""
+        """Ends watching, for good. Blocks."""
+        with self._turn:
+            self._stopped = True
+            self._end()
+
+    def _end(self) -> None:
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.stop()

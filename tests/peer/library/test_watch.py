@@ -1,6 +1,7 @@
 """The watcher reports what changed, and everything when it is not sure."""
 
 import queue
+import threading
 
 import pytest
 
@@ -83,3 +84,10 @@ def test_what_cannot_be_watched_is_not_said_to_work(tmp_path, reports):
     watcher.stop()
     assert not watcher.working
     assert reports.empty()
+
+
+def test_a_look_that_comes_after_the_end_watches_nothing(tmp_path, reports):
+    watch = RootWatch(tmp_path, reports.put)
+    watch.stop()
+    assert not watch.check()
+    assert not [thread for thread in threading.enumerate() if thread.name == "relevo-watch"]
