@@ -59,9 +59,9 @@ async def test_an_answer_that_is_no_message_ends_a_stream_that_is_iterated(stub,
     call = stub.Heartbeat(timeout=10)
     await call.write(pb2.HeartbeatRequest())
     seen = []
-    with pytest.raises(grpc.RpcError) as caught:
+    with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - what came before the error counts
         async for answer in call:
-            seen.append(answer.sequence)  # noqa: PERF401 - what came before the error counts
+            seen.append(answer.sequence)  # noqa: PERF401
     assert seen == [1]
     is_unreadable(caught, caplog)
 
