@@ -39,8 +39,8 @@ test-pythons: $(STUBS) ## run all tests on every supported Python that is here
 fuzz: $(STUBS) ## run every fuzz target for SECONDS (30) each; SEED repeats a run
 	@GRPC_VERBOSITY=NONE $(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
 
-attacks: $(STUBS) ## throw ten times as much at the servers as `make test` does
-	RELEVO_ATTACKS=1 $(BIN)/python -m pytest tests/attacks -q
+attacks: $(STUBS) ## attack the programs much longer than `make test` does
+	RELEVO_ATTACKS=full $(BIN)/python -m pytest -q tests/attacks tests/peer/test_swapped_links.py tests/test_hostile_names.py
 
 check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests
 	$(BIN)/ruff format --check .
