@@ -1,4 +1,4 @@
-"""Reports of holders that failed, to central: each once, few at a time, and never about one that has just let go."""
+"""Reports of holders that failed, to central: each once an hour, few at a time, none of one that has just let go."""
 
 import asyncio
 import heapq
@@ -22,6 +22,8 @@ PAUSE = 0.2
 # Further ones are left out: others will meet the same holder.
 MOST_WAITING = 1000
 _REMEMBERED = 10_000
+# Central forgets a report within so many seconds; one that fails again later is reported again.
+_FORGOTTEN = 3_600.0
 
 
 class Reporter:
@@ -41,18 +43,19 @@ class Reporter:
         self._clock = clock
         self._confirm_after = confirm_after
         self._waiting: list[tuple[float, str, bytes, bool]] = []
-        self._told: dict[tuple[str, bytes], None] = {}
+        self._told: dict[tuple[str, bytes], float] = {}
         self._more = asyncio.Event()
 
     def accuse(self, holder: str, content_id: bytes, lied: bool) -> None:
         """Notes that a holder lied about a content, which is reported at once, or lacks it, which may pass."""
-        key = holder, content_id
-        if key in self._told or len(self._waiting) >= MOST_WAITING:
+        key, now = (holder, content_id), self._clock()
+        if now - self._told.get(key, float("-inf")) < _FORGOTTEN or len(self._waiting) >= MOST_WAITING:
             return
-        self._told[key] = None
+        self._told.pop(key, None)
+        self._told[key] = now  # the one told last comes last
         if len(self._told) > _REMEMBERED:
             del self._told[next(iter(self._told))]
-        due = self._clock() + (0.0 if lied else self._confirm_after)
+        due = now + (0.0 if lied else self._confirm_after)
         heapq.heappush(self._waiting, (due, holder, content_id, lied))
         self._more.set()
 

@@ -136,6 +136,17 @@ async def test_a_holder_is_reported_once_for_each_content(stage):
     assert len(stage.central.reports) == 3
 
 
+def test_a_holder_that_fails_again_once_central_has_forgotten_is_reported_again():
+    clock = [0.0]
+    reporter = Reporter(None, None, Session(), lambda: clock[0])
+    waiting = []
+    for seconds in (0.0, 3599.0, 3600.0, 3601.0):
+        clock[0] = seconds
+        reporter.accuse("ben", CONTENT, True)
+        waiting.append(len(reporter._waiting))
+    assert waiting == [1, 1, 2, 2]
+
+
 @pytest.mark.parametrize(
     "error", [errors.OverQuota("enough", 60.0), errors.SessionUnknown("no"), errors.Unreachable("")]
 )
