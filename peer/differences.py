@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from peer.library import LibraryFile
+from peer.library.holdings import LibraryFile
 
 MAX_ITEMS = 1000
 # Central takes messages of 1 MiB; names may be long.
