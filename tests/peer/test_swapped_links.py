@@ -36,21 +36,21 @@ _RACER = """
 import os, shutil, sys
 swap, link, target = sys.argv[1:]
 aside = swap + ".aside"
+
+def take_place(of):
+    while True:
+        try:
+            return os.rename(of, swap)
+        except OSError:  # whoever is raced has made a directory in the gap, and goes on to fill it
+            shutil.rmtree(swap, ignore_errors=True)
+
 print("racing", flush=True)
 while True:
     os.symlink(target, link)
     os.rename(swap, aside)
-    try:
-        os.rename(link, swap)
-    except OSError:  # whoever is raced has made a directory in the gap
-        shutil.rmtree(swap)
-        os.rename(link, swap)
+    take_place(link)
     os.unlink(swap)
-    try:
-        os.rename(aside, swap)
-    except OSError:
-        shutil.rmtree(swap)
-        os.rename(aside, swap)
+    take_place(aside)
 """
 
 
