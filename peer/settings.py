@@ -126,7 +126,7 @@ def recall(home: Path) -> Remembered:
         )
     except FileNotFoundError:
         return Remembered()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         log.warning("%s is not understood and not used: %s", path, error)
         return Remembered()
 
