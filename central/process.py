@@ -1,10 +1,9 @@
-"""The process around a central: the event loop, signals, and the line that says when it is ready."""
+"""The process around a central: signals, and the line that says when it is ready."""
 
 import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -13,16 +12,10 @@ import click
 from central.network import Network
 from central.server import Central, running_central
 from central.settings import Settings
-from core.limits import open_files
+from core import process
 from core.listening import check_plaintext
-from core.rpc import tune_allocator
 
 log = logging.getLogger("relevo.central")
-_new_loop: Callable[[], asyncio.AbstractEventLoop] | None
-try:
-    from uvloop import new_event_loop as _new_loop
-except ImportError:  # it does not exist for every system
-    _new_loop = None
 
 
 def run(
@@ -51,12 +44,8 @@ def run(
         if not insecure_anywhere:
             check_plaintext(listen)
         log.warning("serving in PLAINTEXT: nothing is encrypted, and whoever reaches %s is a member", listen)
-    tune_allocator()
-    open_files()
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(
-            _serve(data, running_central(data, listen, settings, insecure=insecure, enrolment_port=enrolment_port))
-        )
+    running = running_central(data, listen, settings, insecure=insecure, enrolment_port=enrolment_port)
+    process.run(_serve(data, running))
 
 
 async def _serve(data: Path, running: AbstractAsyncContextManager[Central]) -> None:

@@ -4,23 +4,20 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import click
-
 from core import errors
 from core.access import OWN_SOCKET, PLAINTEXT, Certificates
 from core.identity import Identity
-from core.limits import Limits, open_files
+from core.limits import Limits
 from core.listening import bind
 from core.own_directory import claim
 from core.reachable import advertised
-from core.rpc import CONTROL_MESSAGE, Server, tune_allocator
+from core.rpc import CONTROL_MESSAGE, Server
 from core.tls import server_credentials
 from peer.carrying import DirectCarrier
 from peer.central_time import CentralTime
@@ -40,7 +37,7 @@ from peer.reporting import Reporter
 from peer.routes import Routes
 from peer.serving import Serving
 from peer.session import Introduction, Session
-from peer.settings import ServeSettings, control_address, control_socket, remember
+from peer.settings import ServeSettings, control_address, control_socket
 from peer.storing import Storing
 from peer.transfer import Downloader
 from peer.transfers import Transfers
@@ -53,8 +50,6 @@ log = logging.getLogger("relevo.peer")
 
 RELAY = "relevo.v1.PeerRelay"
 CONTROL = "relevo.v1.PeerControl"
-# How long `serve` waits for central before it says that it is ready without it, in seconds.
-PATIENCE = 5.0
 DRAIN = 2.0
 
 
@@ -316,40 +311,3 @@ async def running_peer(
             yield peer
         finally:
             await peer.stop()
-
-
-async def _serve(settings: ServeSettings) -> None:
-    loop = asyncio.get_running_loop()
-    async with running_peer(settings) as peer:
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, peer.stop_soon)
-        live = asyncio.ensure_future(peer.session.wait_live())
-        waiting: list[asyncio.Future[Any]] = [live, peer.stopped]
-        await asyncio.wait(waiting, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-        live.cancel()
-        if peer.stopped.done():
-            return await peer.stopped
-        try:
-            remember(peer.settings)
-        except OSError as error:
-            log.warning("the home cannot remember these settings: %s", error)
-        if not peer.session.live:
-            log.warning("central does not answer yet (%s); serving all the same", peer.session.problem)
-        click.echo(f"peer {settings.name} ready on {peer.contact().addresses[0]}")
-        return await peer.stopped
-
-
-def run(settings: ServeSettings) -> None:
-    """Runs the daemon until it is told to stop.
-
-    Raises:
-        RelevoError: it cannot start, or has to stop: another daemon has the home, the same home logged in elsewhere.
-    """
-    tune_allocator()
-    open_files()
-    try:
-        import uvloop  # noqa: PLC0415 - not on every system
-    except ImportError:
-        asyncio.run(_serve(settings))
-    else:
-        uvloop.run(_serve(settings))

@@ -129,7 +129,7 @@ def serve(
     if insecure and not settings.centrals:
         raise click.UsageError("name the central to use: --central HOST:PORT", ctx)
     settings.check()
-    from peer.daemon import run  # noqa: PLC0415 - slow to import, and `--help` does without
+    from peer.process import run  # noqa: PLC0415 - slow to import, and `--help` does without
 
     run(settings)
 

@@ -32,7 +32,7 @@ class ConfigurationTarget(Target):
         self._base = Path(tempfile.mkdtemp(prefix="relevo-fuzz-"))
         (self._base / "shared").mkdir()
         (self._base / "home").mkdir()
-        self._patches = [mock.patch("peer.daemon.run"), mock.patch("central.process.run")]
+        self._patches = [mock.patch("peer.process.run"), mock.patch("central.process.run")]
         for patch in self._patches:
             patch.start()
         return self

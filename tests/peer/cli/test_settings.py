@@ -44,7 +44,7 @@ def shared(tmp_path):
 def served(monkeypatch):
     """What the daemon was started with."""
     found = []
-    monkeypatch.setitem(sys.modules, "peer.daemon", SimpleNamespace(run=found.append))
+    monkeypatch.setitem(sys.modules, "peer.process", SimpleNamespace(run=found.append))
     return found
 
 

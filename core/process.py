@@ -1,0 +1,22 @@
+"""The process around either program: its memory, its open files, its event loop."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from core.limits import open_files
+from core.rpc import tune_allocator
+
+_new_loop: Callable[[], asyncio.AbstractEventLoop] | None
+try:
+    from uvloop import new_event_loop as _new_loop
+except ImportError:  # it does not exist for every system
+    _new_loop = None
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Runs a program until `main` ends, on uvloop where there is one; raises what `main` raises."""
+    tune_allocator()
+    open_files()
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(main)
