@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from central import fields
 from central.store import Batch, Entry, FileQuery, Order
@@ -36,7 +36,7 @@ class Caller:
     """Who makes a mutation directly: a peer by its session, and the id that makes the request repeatable."""
 
     peer_id: str
-    session_id: str
+    session_id: str = field(repr=False)
     request_id: str
 
 
@@ -63,7 +63,7 @@ class Applicant:
     public_key: bytes
     name: str
     invitation_id: bytes
-    secret: bytes
+    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Report:
     """A peer says that a holder did not give what central named it for."""
 
     peer_id: str
-    session_id: str
+    session_id: str = field(repr=False)
     holder: str
 
 
@@ -91,7 +91,7 @@ class Beat:
     """One beat of a heartbeat stream; `trust_version` is what the peer goes by."""
 
     peer_id: str
-    session_id: str
+    session_id: str = field(repr=False)
     sequence: int
     free_bytes: int
     trust_version: int
@@ -211,8 +211,8 @@ def report(request: pb2.ReportHolderRequest) -> Report:
 def batch(request: pb2.PublishFilesRequest) -> Batch:
     """Returns the changes of a published library."""
     fields.at_most(len(request.added) + len(request.removed_paths), fields.MAX_BATCH, "added")
-    for field in ("stored_content_ids", "dropped_content_ids", "declined"):
-        fields.at_most(len(getattr(request, field)), fields.MAX_BATCH, field)
+    for name in ("stored_content_ids", "dropped_content_ids", "declined"):
+        fields.at_most(len(getattr(request, name)), fields.MAX_BATCH, name)
     added = tuple(_entry(entry, f"added[{index}]") for index, entry in enumerate(request.added))
     removed = tuple(check_path(path, f"removed_paths[{index}]") for index, path in enumerate(request.removed_paths))
     fields.distinct((*(entry.path for entry in added), *removed), "added")
@@ -275,8 +275,8 @@ def _file_key(request: pb2.ListFilesRequest, order: Order) -> Key | None:
 def _fingerprint(request: pb2.ListFilesRequest) -> str:
     asked = pb2.ListFilesRequest()
     asked.CopyFrom(request)
-    for field in ("page_size", "page_token"):
-        asked.ClearField(field)
+    for name in ("page_size", "page_token"):
+        asked.ClearField(name)
     asked.order = asked.order or pb2.FILE_ORDER_NEWEST_FIRST
     if not asked.query and asked.WhichOneof("filter") == "query":
         asked.ClearField("query")

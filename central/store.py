@@ -65,7 +65,7 @@ class PeerRecord:
     public_key: bytes
     name: str
     addresses: tuple[str, ...]
-    session_id: str
+    session_id: str = field(repr=False)
     joined: int
     login_time: float
     free_bytes: int = 0

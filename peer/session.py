@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import grpc
@@ -92,7 +92,7 @@ class Unguarded:
 class Login:
     """A session as central granted it."""
 
-    session_id: str
+    session_id: str = field(repr=False)
     terms: LeaseTerms
     central: str
     addresses: tuple[str, ...]

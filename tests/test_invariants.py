@@ -19,6 +19,8 @@ from relevo.v1.content_pb2 import FileEntry
 ROOT = Path(__file__).parent.parent
 # Where clocks may be read: what a person sees is dated by the command line, and the programs hand their clocks down.
 MAY_READ_CLOCKS = {"central/server.py", "central/directory.py", "peer/daemon.py"}
+# Fields that open something to whoever reads them.
+SECRETS = {"secret", "session_id", "join", "key"}
 CLOCKS = {"time", "monotonic", "perf_counter", "now", "utcnow", "today", "time_ns", "monotonic_ns"}
 
 
@@ -95,3 +97,25 @@ def test_invariant_6_only_the_programs_themselves_read_clocks():
     }
     assert readers <= MAY_READ_CLOCKS
     assert "peer/daemon.py" in readers, "the search finds nothing any more"
+
+
+def shown_secrets(path):
+    """Fields of dataclasses in a module that hold a secret, and whether a log line that shows the object shows it."""
+    for kind in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(kind, ast.ClassDef) and any("dataclass" in ast.unparse(one) for one in kind.decorator_list):
+            own = any(isinstance(node, ast.FunctionDef) and node.name == "__repr__" for node in kind.body)
+            for node in kind.body:
+                if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in SECRETS:
+                    hidden = own or "repr=False" in ast.unparse(node)
+                    yield f"{path.relative_to(ROOT)}: {kind.name}.{ast.unparse(node.target)}", not hidden
+
+
+def test_no_secret_is_shown_where_the_object_that_holds_it_is():
+    found = dict(
+        one
+        for package in ("core", "central", "peer")
+        for path in (ROOT / package).rglob("*.py")
+        for one in shown_secrets(path)
+    )
+    assert "core/tokens.py: JoinToken.secret" in found, "the search finds nothing any more"
+    assert [where for where, shown in found.items() if shown] == []
