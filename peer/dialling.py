@@ -20,6 +20,8 @@ log = logging.getLogger("relevo.dialling")
 _REMEMBERED = 60.0
 _NOT_FOUND = 5.0
 _MOST_NAMES = 256
+# How long a look-up may take, in seconds: resolvers try a name server that is away for half a minute.
+LOOK_UP = 3.0
 
 
 class Dialler:
@@ -76,9 +78,10 @@ class Dialler:
         if until <= self._clock():
             loop = asyncio.get_running_loop()
             try:
-                infos = await loop.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+                async with asyncio.timeout(LOOK_UP):
+                    infos = await loop.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
                 found = tuple(dict.fromkeys(str(info[4][0]) for info in infos))
-            except (OSError, UnicodeError):
+            except (OSError, UnicodeError):  # TimeoutError is an OSError
                 log.debug("%s cannot be looked up", printable(name))
             until = self._clock() + (_REMEMBERED if found else _NOT_FOUND)
         self._known.pop(name, None)

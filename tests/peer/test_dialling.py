@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from core import errors
+from peer import dialling as module
 from peer.channels import Channels
 from peer.contacts import Contact
 from peer.dialling import Dialler
@@ -153,6 +154,25 @@ async def test_a_name_that_cannot_be_looked_up_any_more_leads_where_it_led(chann
         for _ in range(3):
             await dialling.peer("lab-3:5000", "a")
         assert asked == ["lab-3", "lab-3"]
+
+
+async def test_a_name_server_that_is_silent_holds_nobody_up_for_long(channels, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_UP", 0.01)
+    clock = [0.0]
+    found = Dialler(channels, lambda: ELSEWHERE, lambda: clock[0])
+    with names(monkeypatch, {"lab-3": ["192.0.2.3"]}):
+        await found.peer("lab-3:9", "ben")
+
+    async def getaddrinfo(*_, **__):
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        clock[0] = 61.0
+        async with asyncio.timeout(10):
+            await found.peer("lab-3:9", "ben")  # where it led
+            with pytest.raises(errors.Unreachable, match="no address is known"):
+                await found.peer("lab-4:9", "ben")
 
 
 async def test_an_unknown_name_is_not_looked_up_for_every_call(channels, monkeypatch):
