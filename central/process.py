@@ -45,7 +45,7 @@ def run(
             check_plaintext(listen)
         log.warning("serving in PLAINTEXT: nothing is encrypted, and whoever reaches %s is a member", listen)
     running = running_central(data, listen, settings, insecure=insecure, enrolment_port=enrolment_port)
-    process.run(_serve(data, running))
+    process.run(_serve(data, running), settings.limits)
 
 
 async def _serve(data: Path, running: AbstractAsyncContextManager[Central]) -> None:

@@ -1,7 +1,8 @@
 """How often somebody may come: a bucket for each, which fills steadily and from which every request takes one. Pure."""
 
-import ipaddress
 from collections import OrderedDict
+
+from core.addresses import network_of
 
 
 class Buckets:
@@ -39,17 +40,4 @@ class Gate:
 
     def take(self, address: str, now: float) -> float:
         """Returns 0 when the request from `host:port` may go on, else the seconds after which to come again."""
-        return self._hosts.take(host_of(address), now) or self._total.take("", now)
-
-
-def host_of(address: str) -> str:
-    """Returns what stands for the host of `host:port`; of IPv6 its /64, all of which one machine usually has."""
-    host = address.rpartition(":")[0].strip("[]").partition("%")[0]
-    try:
-        found = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if found.version == 4:
-        return host
-    mapped = found.ipv4_mapped
-    return str(mapped) if mapped else str(ipaddress.ip_network((found, 64), strict=False))
+        return self._hosts.take(network_of(address), now) or self._total.take("", now)

@@ -20,7 +20,7 @@ from central.settings import Settings
 from central.sqlite_store import SqliteStore
 from core.access import ENROLMENT, Certificates
 from core.addresses import join_address, split_address
-from core.errors import NotPossible
+from core.errors import NotPossible, RelevoError
 from core.listening import bind
 from core.reachable import advertised
 from core.rpc import CENTRAL_MESSAGE, KIB, Server
@@ -33,6 +33,7 @@ from relevo.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 log = logging.getLogger("relevo.central")
 SERVICE = DESCRIPTOR.services_by_name["CentralDirectory"].full_name
 PURGE_INTERVAL = 60.0
+_AFTER_FAILURE = 5.0
 # Requests of strangers are below 1 KiB; answers carry up to some hundred revoked peers.
 ENROLMENT_MESSAGE = 64 * KIB
 
@@ -191,9 +192,12 @@ async def _repeat(interval: float, work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(interval)
         try:
             await work()
+        except RelevoError as error:  # a full disk, for one: nothing that a traceback would explain
+            log.error("%s; it is tried again", error)  # noqa: TRY400
+            await asyncio.sleep(_AFTER_FAILURE)
         except Exception:
             log.exception("%s failed; it is tried again", getattr(work, "__qualname__", work))
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_AFTER_FAILURE)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -95,3 +95,16 @@ def leads_astray(host: str) -> bool:
         or found == _BROADCAST
         or (found.version == 4 and found in _THIS_NETWORK)
     )
+
+
+def network_of(address: str) -> str:
+    """Returns what stands for the host of `host:port`; of IPv6 its /64, all of which one machine usually has."""
+    host = address.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if found.version == 4:
+        return host
+    mapped = found.ipv4_mapped
+    return str(mapped) if mapped else str(ipaddress.ip_network((found, 64), strict=False))

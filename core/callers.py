@@ -1,8 +1,10 @@
 """Who has how much under way on a server, so that nobody takes all of it."""
 
 from typing import Any
+from urllib.parse import unquote
 
 from core.access import Role, caller
+from core.addresses import network_of
 from core.errors import Busy
 from core.limits import Limits
 from core.shares import Shares
@@ -23,7 +25,7 @@ def who_calls(context: Any) -> str:
     if found.role is Role.ADMIN:
         return found.role.name
     address: str = context.peer()
-    return address.rpartition(":")[0] if found.role is Role.STRANGER else address
+    return network_of(unquote(address).partition(":")[2]) if found.role is Role.STRANGER else address
 
 
 class Callers:

@@ -17,6 +17,10 @@ _OPTIONS = {
     "max-calls": ("calls_each", 1, 1_000_000, "N", "Most calls of one caller under way."),
     "max-unread": ("unread_each", 1 << 21, 1 << 40, "BYTES", "Most bytes of answers that one caller has not read."),
     "max-unread-total": ("unread", 1 << 21, 1 << 40, "BYTES", "Most bytes of answers that all have not read."),
+    "max-streams": ("streams", 1, 1_000_000, "N", "Most calls at once on one connection."),
+    "max-pending": ("pending", 1, 1_000_000, "N", "Most calls that wait for their turn."),
+    "max-metadata": ("metadata", 1 << 12, 1 << 20, "BYTES", "Most bytes of a request's metadata."),
+    "min-ping-interval": ("ping_interval", 0.1, 600, "SECONDS", "Who pings sooner is disconnected."),
 }
 
 

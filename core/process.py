@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from core.limits import open_files
+from core.limits import Limits, open_files
 from core.rpc import tune_allocator
 
 _new_loop: Callable[[], asyncio.AbstractEventLoop] | None
@@ -14,9 +14,12 @@ except ImportError:  # it does not exist for every system
     _new_loop = None
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Runs a program until `main` ends, on uvloop where there is one; raises what `main` raises."""
+def run(main: Coroutine[Any, Any, None], limits: Limits) -> None:
+    """Runs a program, whose server has `limits`, until `main` ends, on uvloop where there is one.
+
+    Raises what `main` raises.
+    """
     tune_allocator()
-    open_files()
+    open_files(limits.connections)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(main)

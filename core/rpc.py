@@ -36,17 +36,10 @@ REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 _SERVER = (
     ("grpc.so_reuseport", 0),
-    ("grpc.max_concurrent_streams", 256),
-    ("grpc.server.max_pending_requests", 10_000),
-    ("grpc.server.max_pending_requests_hard_limit", 20_000),
-    # Metadata of a request: beyond the first number some requests are refused, beyond the second all.
-    ("grpc.max_metadata_size", 8 * KIB),
-    ("grpc.absolute_max_metadata_size", 16 * KIB),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 _CLIENT = (
     ("grpc.keepalive_time_ms", 10_000),
@@ -70,6 +63,13 @@ def _limits(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.server_handshake_timeout_ms", round(limits.handshake * 1000)),
         # The limits of metadata count from when the client has acknowledged the settings that tell them.
         ("grpc.http2.settings_timeout", round(limits.handshake * 1000)),
+        ("grpc.max_concurrent_streams", limits.streams),
+        ("grpc.server.max_pending_requests", limits.pending),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * limits.pending),
+        # Beyond the first number some requests are refused, beyond the second all.
+        ("grpc.max_metadata_size", limits.metadata // 2),
+        ("grpc.absolute_max_metadata_size", limits.metadata),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(limits.ping_interval * 1000)),
     )
 
 

@@ -38,9 +38,9 @@ def _descendants(kind: type[RelevoError]) -> Iterator[type[RelevoError]]:
         yield from _descendants(child)
 
 
-# (code, reason) to class: the whole tree of core.errors, once.
+# (code, reason) to class: the whole tree of core.errors, once, but for what only the own handshake can tell.
 BY_STATUS: dict[tuple[str, str], type[RelevoError]] = {
-    (kind.code, kind.reason): kind for kind in _descendants(RelevoError)
+    (kind.code, kind.reason): kind for kind in _descendants(RelevoError) if kind is not WrongIdentity
 }
 # What an aio stream says when its connection ends while it writes.
 _LOST = "Internal error from Core"
@@ -242,6 +242,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
                     await answers
                     return
                 async for response in answers:
+                    admit(self._way_in, method, context)  # what is sent later may be for nobody any more
                     yield response
             except (asyncio.CancelledError, GeneratorExit):
                 raise

@@ -23,7 +23,7 @@ def run(settings: ServeSettings) -> None:
     Raises:
         RelevoError: it cannot start, or has to stop: another daemon has the home, the same home logged in elsewhere.
     """
-    process.run(_serve(settings))
+    process.run(_serve(settings), settings.limits)
 
 
 async def _serve(settings: ServeSettings) -> None:

@@ -77,5 +77,5 @@ def limits_of(arguments: list[str]) -> Limits:
 
 
 tune_allocator()
-open_files()
+open_files(4096)
 asyncio.run(main(Path(sys.argv[1]), limits_of(sys.argv[2:])))

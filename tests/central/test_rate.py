@@ -1,8 +1,7 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from central.rate import Buckets, Gate, host_of
+from central.rate import Buckets, Gate
 
 
 def test_a_burst_passes_and_then_one_at_a_time():
@@ -48,17 +47,3 @@ def test_a_host_over_its_share_takes_nothing_from_the_others():
     passed = [gate.take("192.0.2.1:1", 0.0) == 0.0 for _ in range(10)]
     assert passed == [True] * 2 + [False] * 8
     assert [gate.take(f"192.0.2.{host}:1", 0.0) == 0.0 for host in (2, 3, 4)] == [True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("address", "host"),
-    [
-        ("192.0.2.1:5", "192.0.2.1"),
-        ("[2001:db8:1:2:3:4:5:6]:5", "2001:db8:1:2::/64"),
-        ("[fe80::1%eth0]:5", "fe80::/64"),
-        ("[::ffff:192.0.2.1]:5", "192.0.2.1"),
-        ("", ""),
-    ],
-)
-def test_an_ipv6_host_is_its_network_of_64_bits(address, host):
-    assert host_of(address) == host

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.addresses import is_loopback, join_address, leads_astray, numeric, split_address
+from core.addresses import is_loopback, join_address, leads_astray, network_of, numeric, split_address
 from core.errors import InvalidInput
 
 GOOD = {
@@ -115,3 +115,17 @@ def test_an_ipv4_address_is_the_same_in_all_its_spellings(ip):
 @given(st.text(max_size=40))
 def test_no_text_breaks_the_judgement_of_hosts(text):
     leads_astray(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("192.0.2.1:5", "192.0.2.1"),
+        ("[2001:db8:1:2:3:4:5:6]:5", "2001:db8:1:2::/64"),
+        ("[fe80::1%eth0]:5", "fe80::/64"),
+        ("[::ffff:192.0.2.1]:5", "192.0.2.1"),
+        ("", ""),
+    ],
+)
+def test_an_ipv6_host_is_its_network_of_64_bits(address, host):
+    assert network_of(address) == host

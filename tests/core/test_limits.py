@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from core.limit_options import limit_options
-from core.limits import Limits
+from core.limits import Limits, open_files
 
 
 @click.command()
@@ -48,7 +48,18 @@ def test_a_server_may_open_as_many_files_as_the_system_allows():
     script = (
         "import resource; from core.limits import open_files\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))\n"
-        "open_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+        "open_files(10); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert int(done.stdout) == (hard if sys.platform == "linux" else min(hard, 10_240))
+
+
+def test_it_is_said_when_the_system_allows_too_few_files_for_the_connections(caplog):
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        open_files(10)
+        assert not caplog.records
+        open_files(1 << 40)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert "--max-connections" in caplog.text
