@@ -9,10 +9,10 @@ from pathlib import Path
 
 from central.authorities import OWN_KEY, Authorities
 from central.decode import Applicant
-from central.register import Invitation, Register, revocation
+from central.register import Invitation, Register
 from central.register_schema import FILE_NAME
 from core.certificates import Kind, Subject, to_pem
-from core.errors import NotEnrolled, NotPossible, Refused
+from core.errors import NotEnrolled, NotPossible, Refused, Revoked
 from core.identity import Identity
 from core.private_files import write_private
 from core.tls import Material
@@ -135,7 +135,7 @@ class Enrolment:
         with self.register.changing():
             member = self.register.member(applicant.peer_id)
             if member and member.revoked is not None:
-                raise revocation()
+                raise Revoked
             invitation = self.register.invitation(applicant.invitation_id)
             right = hmac.compare_digest(shown, invitation.secret_hash if invitation else _NO_HASH)
             if not invitation or not right:
@@ -159,7 +159,7 @@ class Enrolment:
             if member is None:
                 raise NotEnrolled("this network does not know the peer; join with a token from `relevo-central invite`")
             if member.revoked is not None:
-                raise revocation()
+                raise Revoked
             return self._membership(peer_id, public_key, now, life)
 
     def revoke(self, peer_id: str, now: float) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from central.register_schema import connect
-from core.errors import NotFound, Revoked, Unreachable
+from core.errors import NotFound, Unreachable
 from core.signing import WINDOW_SECONDS
 
 # What has expired by central's clock may count by another for so long, in seconds; clocks further off cannot sign in.
@@ -215,8 +215,3 @@ def _disk_errors() -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise Unreachable(f"central cannot use its disk ({error}); try again when that is mended") from error
-
-
-def revocation() -> Revoked:
-    """Returns what a peer that is revoked is told."""
-    return Revoked("this peer has been revoked by the network's operator")

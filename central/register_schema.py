@@ -53,7 +53,10 @@ def connect(data: Path) -> sqlite3.Connection:
         _prepare(db, path)
     except sqlite3.Error as error:
         db.close()
-        raise NotPossible(f"cannot use {path} ({error}); restore it from a backup") from error
+        raise NotPossible(
+            f"cannot use {path} ({error}); see that the disk is neither full nor read-only, "
+            "and restore the file from a backup otherwise"
+        ) from error
     except NotPossible:
         db.close()
         raise

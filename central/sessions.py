@@ -10,10 +10,9 @@ from central.decode import Caller, Newcomer
 from central.mutations import Mutations
 from central.neighbours import Changes
 from central.placements import Placements
-from central.register import revocation
 from central.roster import Roster
 from central.store import PeerRecord, Receipt, SessionEnd, Store
-from core.errors import NotPossible, RelevoError, SessionMismatch, SessionSuperseded, SessionUnknown
+from core.errors import NotPossible, RelevoError, Revoked, SessionMismatch, SessionSuperseded, SessionUnknown
 from core.pages import decode_token, encode_token
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Neighbours as NeighboursMessage
@@ -183,7 +182,7 @@ class Sessions:
                 return
             sessions = [peer.session_id for peer in ended]
             await self._store.end_sessions(sessions, SessionEnd.REVOKED, self._wall(), None)
-            await self._withdraw([peer.peer_id for peer in ended], "was revoked", revocation())
+            await self._withdraw([peer.peer_id for peer in ended], "was revoked", Revoked())
 
     async def _withdraw(self, peer_ids: Sequence[str], how: str, error: RelevoError) -> None:
         """Takes peers whose sessions have ended out of memory, and tells those who used them."""

@@ -164,7 +164,7 @@ class Certificates:
         subject = certificate.subject
         if subject.kind is Kind.PEER:
             if subject.label in self._trust().revoked:
-                raise Revoked("this peer has been revoked by the network's operator")
+                raise Revoked
             return Caller(Role.PEER, subject.label)
         if subject.kind is Kind.ADMIN:
             return Caller(Role.ADMIN)

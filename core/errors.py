@@ -111,6 +111,15 @@ class Revoked(Refused):
 
     reason = "REVOKED"
 
+    def __init__(self, message: str = "", metadata: Mapping[str, str] | None = None) -> None:
+        """Without a message it says what happened, and what its owner can do."""
+        super().__init__(
+            message
+            or "the operator has revoked this peer; to come back, ask the operator for a token "
+            "and run relevo --home NEW serve DIR --join TOKEN with a new home",
+            metadata,
+        )
+
 
 class SessionMismatch(Refused):
     """The session belongs to another peer."""

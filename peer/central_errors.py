@@ -12,7 +12,8 @@ def central_error(failure: grpc.RpcError, address: str) -> errors.RelevoError:
     if isinstance(error, errors.WrongIdentity):
         return errors.WrongIdentity(
             f"whoever answers at {address} is not central of this network "
-            "(another program or network is there, or this machine's clock is far off)"
+            "(another program or network is there, this machine's clock is far off, or the network's authority "
+            "has changed many times meanwhile: then join again with a token)"
         )
     if isinstance(error, errors.Unreachable):
         return errors.Unreachable(f"central at {address} does not answer")

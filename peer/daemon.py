@@ -268,6 +268,21 @@ def _server(credentials: Credentials | None, limits: Limits, wall: Callable[[], 
     return Server(way_in=way_in, credentials=server_credentials(credentials.material), limits=limits)
 
 
+def _identity(home: Path) -> Identity:
+    """Returns who this peer is: the key in its home, made at its first start.
+
+    Raises:
+        NotPossible: the key cannot be used, or is gone although the home is a member's.
+    """
+    path = home / "key.pem"
+    if (home / "network").exists() and not path.exists():
+        raise errors.NotPossible(
+            f"{path}, the key of this peer, is gone: restore it, or remove {home / 'network'} too "
+            "and join again with a token, as another peer"
+        )
+    return Identity.load_or_create(path)
+
+
 @contextlib.contextmanager
 def _locked(home: Path) -> Any:
     """Holds the home for this daemon alone.
@@ -294,12 +309,12 @@ async def running_peer(
 
     Raises:
         InvalidInput: the settings contradict each other, or the token is damaged.
-        NotPossible: the home or an address cannot be used, or the peer is no member and has no token.
+        NotPossible: the home, its key or an address cannot be used, or the peer is no member and has no token.
         RelevoError: it has to join, and central refuses or is not reached.
     """
     settings.check()
     with _locked(settings.home):
-        identity = Identity.load_or_create(settings.home / "key.pem")
+        identity = _identity(settings.home)
         member = None
         if settings.insecure:
             log.warning("PLAINTEXT: nothing is encrypted, and nobody has to prove who they are")

@@ -38,7 +38,8 @@ async def joined(settings: ServeSettings, identity: Identity, time: CentralTime)
 
     Raises:
         InvalidInput: the token is damaged.
-        NotPossible: there is neither a membership nor a token, or the home cannot be written.
+        NotPossible: there is neither a membership nor a token, the token is another network's, or the home cannot be
+            written.
         RelevoError: central refuses, or is not reached.
     """
     token = JoinToken.from_text(settings.join) if settings.join else None
@@ -55,6 +56,12 @@ async def joined(settings: ServeSettings, identity: Identity, time: CentralTime)
         # It may still be newer than what the home knows of central.
         membership = replace(membership, enrolment_port=token.enrolment_port)
         return Joined(replace(settings, centrals=centrals), membership, token)
+    if membership is not None:
+        raise NotPossible(
+            f"this home is a member of the network {membership.network_id}, and the token is another network's: "
+            "use another home (relevo --home NEW serve DIR --join TOKEN), "
+            f"or remove {settings.home / 'network'} to leave the network for good"
+        )
     settings = replace(settings, centrals=settings.centrals or token.addresses)
     membership = await Enrolling(identity, time).enroll(replace(token, addresses=settings.centrals), settings.name)
     try:

@@ -42,6 +42,6 @@ async def _serve(settings: ServeSettings) -> None:
         except OSError as error:
             log.warning("the home cannot remember these settings: %s", error)
         if not peer.session.live:
-            log.warning("central does not answer yet (%s); serving all the same", peer.session.problem)
+            log.warning("not logged in yet (%s); serving all the same", peer.session.problem)
         click.echo(f"peer {settings.name} ready on {peer.contact().addresses[0]}")
         return await peer.stopped

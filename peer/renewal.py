@@ -19,10 +19,6 @@ from peer.membership import Membership
 
 log = logging.getLogger("relevo.identity")
 
-_REVOKED = (
-    "the operator has revoked this peer; to come back, ask the operator for a token "
-    "and run relevo --home NEW serve DIR --join TOKEN with a new home"
-)
 _NOT_ENROLLED = (
     "central does not know this peer as a member; ask the operator for a token (relevo-central invite) "
     "and run relevo serve DIR --join TOKEN"
@@ -141,7 +137,7 @@ class Renewal:
             self._refusal = error if isinstance(error, errors.NotEnrolled) else None
             self._ask_after = self._clock() + random.uniform(*self._pace.first)  # noqa: S311 - spreads peers
         if isinstance(error, errors.Revoked):
-            return errors.Revoked(_REVOKED)
+            return errors.Revoked()
         if isinstance(error, errors.CertificateExpired) and self._asks == 0:
             return await self._ask(error)
         unclear = isinstance(error, errors.Unreachable | errors.CertificateExpired)
@@ -184,7 +180,7 @@ class Renewal:
             try:
                 answer = await self._answer(asked)
             except errors.Revoked as error:
-                raise errors.Revoked(_REVOKED) from error
+                raise errors.Revoked from error
             except errors.NotEnrolled as error:
                 raise errors.NotEnrolled(_NOT_ENROLLED) from error
             self._credentials.renewed(answer, asked)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import Busy, Corrupt, InvalidInput, NotFound, RelevoError, Unreachable
+from core.errors import Busy, Corrupt, InvalidInput, NotFound, RelevoError, Revoked, Unreachable
 from core.manifest import Manifest
 from peer import steps
 from peer.download import Download, DownloadLimits
@@ -95,6 +95,7 @@ class Swarm:
         Raises:
             Unreachable: nothing has come for as long as the settings' patience; what was fetched stays.
             NotPossible: the disk is full or fails.
+            Revoked: central says so.
         """
         self._download = Download(self._manifest.layout, missing, self._settings.limits, self._random.getrandbits(32))
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -208,6 +209,8 @@ class Swarm:
                 self._pause = min(self._pause * 2, settings.max_retry)
             try:
                 fresh = await self._finder.look(stuck=self._stuck.is_set())
+            except Revoked:  # central's own word: nobody gives anything to this peer any more
+                raise
             except RelevoError as error:
                 log.debug("central names no holders: %s", error)
                 continue

@@ -74,5 +74,6 @@ class Uploads:
                 await self._session.wait_live()
         except TimeoutError:
             raise Unreachable(
-                f"{path} is shared, but central does not answer: put it again later to have copies made"
+                f"{printable(path)} is shared, but this peer is not logged in ({self._session.problem}): "
+                "put it again when it is, to have copies made"
             ) from None

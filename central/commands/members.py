@@ -122,10 +122,11 @@ def chosen(members: Sequence["Member"], wanted: str) -> "Member":
         NotFound: nobody is meant.
         Choose: several are.
     """
+    # A name never beats an id: anybody can be called like the beginning of another's.
+    prefix = len(wanted) >= SHORTEST_PREFIX
     for meant in (
         [member for member in members if member.peer_id == wanted],
-        [member for member in members if member.name == wanted],
-        [member for member in members if member.peer_id.startswith(wanted) and len(wanted) >= SHORTEST_PREFIX],
+        [member for member in members if member.name == wanted or (prefix and member.peer_id.startswith(wanted))],
     ):
         found = [member for member in meant if member.revoked is None] or meant
         if len(found) == 1:

@@ -170,5 +170,5 @@ def leave(home: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not (gone := not runs(home)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    how = "logged out" if confirmed else "central did not answer: it will drop this peer by itself within seconds"
+    how = "logged out" if confirmed else "central did not confirm: it drops this peer by itself within seconds"
     click.echo(f"{how}; {'the daemon has stopped' if gone else 'the daemon is still finishing'}")

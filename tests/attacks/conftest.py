@@ -50,6 +50,7 @@ class Victim:
     content_id: bytes = b""
     peer_id: str = ""
     network: Network | None = None
+    stopped: bool = False
 
     @property
     def name(self) -> str:
@@ -60,8 +61,10 @@ class Victim:
         return _status(self.process.pid, "VmHWM")
 
     def stop(self) -> None:
-        """Has it stop in order."""
-        self.process.send_signal(signal.SIGTERM)
+        """Has it stop in order; a second signal could come when nobody heeds it any more."""
+        if not self.stopped:
+            self.stopped = True
+            self.process.send_signal(signal.SIGTERM)
 
     @asynccontextmanager
     async def channel(self, material=None):
@@ -107,15 +110,17 @@ def victim(tmp_path):
             text=True,
             env=environment,
         )
-        started.append(process)
+        victim = Victim(process, 0, peer_id=identity.peer_id, network=network)
+        started.append(victim)
         port, content_id = process.stdout.readline().split()
-        return Victim(process, int(port), bytes.fromhex(content_id), identity.peer_id, network)
+        victim.port, victim.content_id = int(port), bytes.fromhex(content_id)
+        return victim
 
     yield start
-    for process in started:
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
-        assert (process.returncode, errors) == (0, "")
+    for victim in started:
+        victim.stop()
+        _, errors = victim.process.communicate(timeout=20)
+        assert (victim.process.returncode, errors) == (0, "")
 
 
 @pytest.fixture

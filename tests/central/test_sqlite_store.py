@@ -106,7 +106,7 @@ async def test_a_database_of_the_first_schema_gets_the_counts_that_limits_need(d
 async def test_a_file_that_is_no_database_is_refused(data):
     data.mkdir(parents=True)
     (data / FILE_NAME).write_bytes(b"this is not a database" * 100)
-    with pytest.raises(NotPossible, match="restore it from a backup"):
+    with pytest.raises(NotPossible, match="restore the file from a backup"):
         await SqliteStore.open(data)
 
 

@@ -143,11 +143,12 @@ async def test_a_token_of_the_network_that_the_peer_is_in_is_not_used(enrolment_
     assert again.membership.enrolment_port == 4321  # the operator may have moved it
 
 
-async def test_a_token_of_another_network_moves_the_peer(enrolment_bench, other_enrolment_bench, join, tmp_path):
+async def test_a_token_of_another_network_ends_no_membership(enrolment_bench, other_enrolment_bench, join, tmp_path):
     await join(enrolment_bench.token("127.0.0.1:7400"))
-    moved = await join(other_enrolment_bench.token("127.0.0.1:7500"))
-    assert moved.membership.network_id == other_enrolment_bench.network_id
-    assert recall(tmp_path).centrals == ("127.0.0.1:7500",)
+    with pytest.raises(errors.NotPossible, match="another network's: use another home"):
+        await join(other_enrolment_bench.token("127.0.0.1:7500"))
+    assert other_enrolment_bench.asked == []
+    assert recall(tmp_path).centrals == ("127.0.0.1:7400",)
 
 
 async def test_addresses_that_the_user_names_beat_those_of_the_token(enrolment_bench, join):

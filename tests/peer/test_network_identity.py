@@ -210,6 +210,39 @@ async def test_a_revoked_peer_says_so_in_one_line_and_is_refused_by_the_others(n
     assert load(network.base / "ana", ana.identity.peer_id).trust.revoked == {eva.identity.peer_id}
 
 
+async def test_a_download_of_a_peer_that_is_revoked_meanwhile_says_why_it_ends(network, tmp_path):
+    await network.open()
+    ana, eva = await network.join("ana", {"a.bin": BYTES}), await network.join("eva")
+    true_block, begun, go_on = ana.library.read_block, asyncio.Event(), asyncio.Event()
+
+    async def held_up(content_id, index):
+        begun.set()
+        await go_on.wait()
+        return await true_block(content_id, index)
+
+    ana.library.read_block = held_up
+    transfer = await fetch(eva, "a.bin", tmp_path / "got")
+    await begun.wait()
+    await network.revoke(eva.identity)
+    await eventually(lambda: eva.identity.peer_id in ana.credentials.trust().revoked)
+    go_on.set()
+    await asyncio.wait([transfer.task])
+    assert transfer.state is State.FAILED
+    assert isinstance(transfer.error, errors.Revoked), transfer.error
+    assert "with a new home" in str(transfer.error)
+
+
+async def test_a_member_whose_key_is_gone_is_not_given_another(network):
+    await network.open()
+    await network.joined("ana")
+    key = network.base / "ana" / "key.pem"
+    key.unlink()
+    with pytest.raises(errors.NotPossible, match=r"key\.pem, the key of this peer, is gone: restore it"):
+        async with network.daemon("ana"):
+            pass
+    assert not key.exists()
+
+
 async def test_a_peer_with_an_expired_certificate_that_was_revoked_meanwhile_learns_why(network):
     await network.open()
     identity = await network.joined("ana")

@@ -48,5 +48,5 @@ async def test_without_central_the_file_is_shared_and_the_user_hears_soon_that_n
     async with asyncio.timeout(20):
         await asyncio.wait([upload.task])
     assert isinstance(upload.error, Unreachable)
-    assert "film is shared, but central does not answer" in str(upload.error)
+    assert "film is shared, but this peer is not logged in" in str(upload.error)
     assert (library_bench.shared / "film").read_bytes() == b"bytes"

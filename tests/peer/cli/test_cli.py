@@ -644,7 +644,7 @@ async def test_logout_without_central_stops_the_daemon_all_the_same(daemon, run)
     daemon.confirms = False
     result = await run("logout")
     assert result.exit_code == 0
-    assert result.stdout.startswith("central did not answer: it will drop this peer by itself")
+    assert result.stdout.startswith("central did not confirm: it drops this peer by itself")
     assert result.stdout.endswith("the daemon has stopped\n")
 
 
