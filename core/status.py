@@ -159,8 +159,11 @@ def _strict(deserialize: Callable[[bytes], Any], method: str) -> Callable[[bytes
 
 async def _only(requests: AsyncIterator[bytes], method: str) -> bytes:
     """Returns the one request of a unary call. Raises InvalidInput when there is none."""
-    async for data in requests:
-        return data
+    try:
+        async for data in requests:
+            return data
+    except grpc.aio.UsageError as error:  # the server has stopped before it was read, and nobody waits for an answer
+        raise asyncio.CancelledError from error
     raise InvalidInput("", f"{method} takes a message, and none came")
 
 
@@ -175,7 +178,10 @@ class _Admitted:
         return self
 
     async def __anext__(self) -> Any:
-        request = await anext(self._requests)
+        try:
+            request = await anext(self._requests)
+        except grpc.aio.UsageError as error:  # the server has stopped: nothing more comes
+            raise StopAsyncIteration from error
         self._admit()
         return request
 

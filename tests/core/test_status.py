@@ -10,7 +10,8 @@ from grpc_status import rpc_status
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import errors
+from core import errors, status
+from core.access import PLAINTEXT
 from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable
 from core.rpc import open_channel
 from core.status import BY_STATUS, from_rpc_error, to_status
@@ -342,3 +343,17 @@ def test_a_stream_that_ends_while_it_writes_is_unreachable_and_no_defect():
         grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "Internal error from Core"
     )
     assert isinstance(from_rpc_error(lost), Unreachable)
+
+
+async def requests_of_a_stopped_server():
+    raise grpc.aio.UsageError("Server already stopped.")
+    yield b""
+
+
+async def test_a_call_whose_server_stopped_before_it_was_read_ends_without_a_word():
+    with pytest.raises(asyncio.CancelledError):
+        await status._only(requests_of_a_stopped_server(), "/relevo.v1.PeerRelay/GetBlock")
+    admitted = status._Admitted(
+        requests_of_a_stopped_server(), PLAINTEXT, "/relevo.v1.CentralDirectory/Heartbeat", None
+    )
+    assert [request async for request in admitted] == []
