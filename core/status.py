@@ -162,7 +162,7 @@ async def _only(requests: AsyncIterator[bytes], method: str) -> bytes:
     try:
         async for data in requests:
             return data
-    except grpc.aio.UsageError as error:  # the server has stopped before it was read, and nobody waits for an answer
+    except grpc.aio.BaseError as error:  # the server has stopped before it was read, and nobody waits for an answer
         raise asyncio.CancelledError from error
     raise InvalidInput("", f"{method} takes a message, and none came")
 
@@ -180,7 +180,7 @@ class _Admitted:
     async def __anext__(self) -> Any:
         try:
             request = await anext(self._requests)
-        except grpc.aio.UsageError as error:  # the server has stopped: nothing more comes
+        except grpc.aio.BaseError as error:  # the server has stopped: nothing more comes
             raise StopAsyncIteration from error
         self._admit()
         return request

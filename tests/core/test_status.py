@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc._cython import cygrpc
 from grpc_status import rpc_status
 from hypothesis import given
 from hypothesis import strategies as st
@@ -346,7 +347,7 @@ def test_a_stream_that_ends_while_it_writes_is_unreachable_and_no_defect():
 
 
 async def requests_of_a_stopped_server():
-    raise grpc.aio.UsageError("Server already stopped.")
+    raise cygrpc._ServerStoppedError("Server already stopped.")
     yield b""
 
 
