@@ -80,7 +80,7 @@ class ControlServicer(PeerControlServicer):
             store_quota_bytes=parts.storing.quota,
             skipped=[pb2.SkippedFile(path=path, reason=reason) for path, reason in shown],
             skipped_count=len(skipped),
-            sent_bytes=parts.serving.sent_bytes,
+            sent_bytes=parts.serving.sending.sent_bytes,
             received_bytes=parts.transfers.received_bytes,
             version=parts.version,
             session_id=session.login.session_id if session.login else "",

@@ -6,6 +6,7 @@ whoever performs the decisions (peer/swarm.py) checks each block before it says 
     Fetch ──> Arrived ──> Store ──> Stored          the block is in the file
       │          │           └────> Lied            the holder is dropped for good, the block is asked of another
       │          └ (another answer came first: nothing to do)
+      ├──> Held, Moved                              its deadline stops, or begins anew
       ├──> Failed, Declined                         the holder rests, the block is asked of another
       ├──> Lied                                     the holder is dropped for good
       ├──> Gone                                     the holder is dropped until it joins again
@@ -28,15 +29,19 @@ from peer.steps import (
     Fetch,
     Finished,
     Gone,
+    Held,
     HolderGained,
     HolderJoined,
     HolderLeft,
     Lied,
+    Moved,
     Store,
     Stored,
     Stuck,
 )
 from peer.wanted import Wanted
+
+_NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ class Download:
         times = [ask.deadline for ask in self._asks.values()]
         times += [ask.overdue_at for ask in self._asks.values()]
         times += [holder.pace.rests_until for holder in self._holders.values()]
-        return min((time for time in times if time > self._now), default=None)
+        return min((time for time in times if self._now < time < _NEVER), default=None)
 
     def _take(self, event: Event, now: float) -> Iterable[Decision]:
         match event:
@@ -153,6 +158,8 @@ class Download:
                 return self._drop(number, reason, for_good=False)
             case Failed() | Declined():
                 self._failed(event, now)
+            case Held() | Moved():
+                self._date(event, now)
         return ()
 
     def _join(self, name: str, blocks: frozenset[int] | None) -> None:
@@ -229,6 +236,19 @@ class Download:
             ask.holder.pace.busy(ask.size, event.retry_after, now)
         else:
             ask.holder.pace.failed(ask.size, ask.asked_at, now, late=late)
+
+    def _date(self, event: Held | Moved, now: float) -> None:
+        """Stops an ask's time, or begins its deadline anew; a piece now and then does not keep it from being late."""
+        ask = self._asks.get(event.ask)
+        if ask is None:
+            return
+        if isinstance(event, Held):
+            ask.deadline = ask.overdue_at = _NEVER
+            return
+        pace = ask.holder.pace
+        ask.deadline = now + pace.deadline(0)
+        if ask.overdue_at == _NEVER:  # it leaves only now
+            ask.asked_at, ask.overdue_at = now, now + pace.overdue(0)
 
     def _release(self, number: int) -> _Ask | None:
         """Ends an ask without a block: it is wanted again, unless another ask still waits for it."""

@@ -67,6 +67,7 @@ class RelayServicer(PeerRelayServicer):
 
     async def GetManifest(self, request: pb2.GetManifestRequest, context: "Context") -> pb2.GetManifestResponse:
         page = await self._serving.page(request.content_id, request.page_index)
+        await self._serving.sending.other(who_calls(context), len(page.page_digests) + len(page.block_digests))
         return pb2.GetManifestResponse(
             size_bytes=page.size,
             block_size_bytes=page.block_size,
@@ -82,6 +83,8 @@ class RelayServicer(PeerRelayServicer):
         who = who_calls(context)
         self._serving.take_slot(who)
         context.add_done_callback(lambda _: self._serving.give_back(who))  # type: ignore[arg-type]  # the stub lacks it
+        share = await self._serving.sending.share(who, request.most_bytes, remaining)
+        context.add_done_callback(lambda _: share.end())  # type: ignore[arg-type]
         match request.WhichOneof("wanted"):
             case "index":
                 given = await self._serving.block(request.content_id, request.index)
@@ -93,4 +96,5 @@ class RelayServicer(PeerRelayServicer):
         # What a library holds is complete; the log of a partial holder begins with this epoch.
         known = request.HasField("known")
         holdings = pb2.Holdings(epoch=self._serving.epoch, complete=True) if known else None
-        return pb2.GetBlockResponse(index=given.index, data=given.data, holdings=holdings)
+        data = share.piece(given.data, request.offset_bytes)
+        return pb2.GetBlockResponse(index=given.index, data=data, holdings=holdings)

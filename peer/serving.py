@@ -9,6 +9,8 @@ from core.errors import Busy, InvalidInput, NotFound
 from core.manifest import Manifest
 from core.shares import Shares
 from peer.chooser import BlockChooser
+from peer.limiter import Limiter
+from peer.sending import Sending
 from peer.settings import SLOTS, SLOTS_EACH
 
 MOST_BITMAP = 256 * 1024
@@ -57,12 +59,18 @@ class Serving:
     it is read. Otherwise callers that do not read what they asked for would cost nothing but the server's memory.
 
     Attributes:
-        sent_bytes: bytes of blocks that were given since the start.
+        sending: lets what is given leave, within the upload limit.
         epoch: names this run of the program in what it says about its holdings.
     """
 
     def __init__(
-        self, held: Held, *, slots: int = SLOTS, slots_each: int = SLOTS_EACH, retry_after: float = 0.25
+        self,
+        held: Held,
+        *,
+        slots: int = SLOTS,
+        slots_each: int = SLOTS_EACH,
+        retry_after: float = 0.25,
+        sending: Sending | None = None,
     ) -> None:
         """Serves from `held`.
 
@@ -71,8 +79,9 @@ class Serving:
             slots: most blocks at once.
             slots_each: most blocks at once for one caller.
             retry_after: seconds after which a caller that found no slot is to come back.
+            sending: lets what is given leave; None: without a limit.
         """
-        self.sent_bytes = 0
+        self.sending = sending or Sending(Limiter(lambda: 0.0))
         self.epoch = secrets.randbits(63) + 1
         self._held = held
         self._slots = Shares(slots, slots_each)
@@ -118,7 +127,6 @@ class Serving:
             data = await self._held.read_block(_checked(content_id), index)
         except IndexError as error:
             raise InvalidInput("index", f"there is no block {index}") from error
-        self.sent_bytes += len(data)
         return Given(index, data)
 
     async def any_block(self, content_id: bytes, first: int, bitmap: bytes) -> Given:
@@ -141,7 +149,6 @@ class Serving:
         if index is None:
             raise NotFound("nothing that the caller lacks is held")
         data = await self._held.read_block(content_id, index)
-        self.sent_bytes += len(data)
         return Given(index, data)
 
 

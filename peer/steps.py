@@ -72,6 +72,20 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The ask waits for this peer's own allowance: its time stands still."""
+
+    ask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The ask waits no more for that, or a piece of its block has come: its deadline begins anew."""
+
+    ask: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Nothing but time has passed; due at `Download.wake`."""
 
@@ -121,5 +135,7 @@ class Finished:
     """Every block is stored. Said once."""
 
 
-Event = HolderJoined | HolderGained | HolderLeft | Arrived | Stored | Lied | Gone | Failed | Declined | Tick
+Event = (
+    HolderJoined | HolderGained | HolderLeft | Held | Moved | Arrived | Stored | Lied | Gone | Failed | Declined | Tick
+)
 Decision = Fetch | Cancel | Store | Dropped | Stuck | Finished

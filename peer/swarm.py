@@ -16,6 +16,7 @@ from peer.finder import Finder
 from peer.lines import Line
 from peer.manifest_fetch import ManifestTimes
 from peer.partial import Partial
+from peer.pieces import Allowance, whole_block
 from peer.progress import Progress, Source
 from relevo.v1.peer_relay_pb2 import GetBlockRequest
 
@@ -69,6 +70,7 @@ class Swarm:
         rng: random.Random,
         clock: Callable[[], float],
         settings: DownloadSettings,
+        allowance: Allowance,
     ) -> None:
         """`finder` holds the first lines; further ones come from it while the download runs. `rng` spreads the load."""
         self._manifest = manifest
@@ -78,6 +80,7 @@ class Swarm:
         self._progress = progress
         self._clock = clock
         self._settings = settings
+        self._allowance = allowance
         self._random = rng
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,7 +171,14 @@ class Swarm:
     async def _answer(self, fetch: steps.Fetch, line: Line) -> steps.Event:
         request = GetBlockRequest(content_id=self._content_id, index=fetch.index)
         try:
-            answer = await line.get_block(request, fetch.timeout + _AFTER_DEADLINE)
+            answer = await whole_block(
+                lambda request: line.get_block(request, fetch.timeout + _AFTER_DEADLINE),
+                request,
+                self._manifest.layout.block_length(fetch.index),
+                self._allowance,
+                held=lambda: self._handle(steps.Held(fetch.ask)),
+                moved=lambda: self._handle(steps.Moved(fetch.ask)),
+            )
         except Busy as error:
             return steps.Declined(fetch.ask, error.retry_after) if error.retry_after > 0 else steps.Failed(fetch.ask)
         except (NotFound, Corrupt) as error:

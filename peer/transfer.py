@@ -18,6 +18,7 @@ from peer.disk_errors import disk_error
 from peer.finder import Accuse, Finder, FindHolders
 from peer.manifest_fetch import fetch_manifest
 from peer.partial import Partial, partial_name, taken_bytes
+from peer.pieces import Allowance, unlimited
 from peer.progress import Progress
 from peer.swarm import DownloadSettings, Swarm, no_holder
 from peer.targets import existing_manifest, exists_already, remove_leftover
@@ -97,10 +98,11 @@ class Downloader:
         self._accuse = accuse
         self._turns: dict[tuple[Path, bytes], tuple[asyncio.Lock, int]] = {}
 
-    async def fetch(self, request: FetchRequest, progress: Progress) -> Fetched:
+    async def fetch(self, request: FetchRequest, progress: Progress, allowance: Allowance | None = None) -> Fetched:
         """Returns when the content stands at its place; what stands there already with these bytes is done.
 
         When it fails or is cancelled, what was fetched stays in a hidden file beside the target for the next try.
+        Blocks are asked for as fast as `allowance` lets them be; None: without a limit.
 
         Raises:
             InvalidInput: the request breaks a rule.
@@ -128,7 +130,8 @@ class Downloader:
             if request.content_id == _EMPTY.content_id:
                 async with self._partial(request) as partial:
                     return await self._finish(request, partial, _EMPTY)
-            return await self._copy(request, progress) or await self._fetch(request, progress)
+            copied = await self._copy(request, progress)
+            return copied or await self._fetch(request, progress, allowance or unlimited())
 
     async def _copy(self, request: FetchRequest, progress: Progress) -> Fetched | None:
         """Copies a local file with these bytes, or returns None when there is none (any more)."""
@@ -154,7 +157,7 @@ class Downloader:
             progress.copied(request.size)
             return await self._finish(request, partial, manifest)
 
-    async def _fetch(self, request: FetchRequest, progress: Progress) -> Fetched:
+    async def _fetch(self, request: FetchRequest, progress: Progress, allowance: Allowance) -> Fetched:
         finder = Finder(
             request.content_id,
             self._find_holders,
@@ -185,6 +188,7 @@ class Downloader:
                     rng=rng,
                     clock=self._clock,
                     settings=self._settings,
+                    allowance=allowance,
                 )
                 await swarm.run(missing)
             return await self._finish(request, partial, manifest)

@@ -147,11 +147,23 @@ class Swarm(RuleBasedStateMachine):
         self.tell(steps.Tick())
         assert all(fetch.timeout > 0 for fetch in self.waiting.values())
 
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), seconds=st.floats(0.001, 500))
+    def waits_for_its_own_allowance(self, data, seconds):
+        ask = self.pick(data, self.waiting)
+        self.tell(steps.Held(ask))
+        self.now += seconds
+        self.tell(steps.Tick())
+        assert ask in self.waiting, "its time stood still"
+        self.tell(steps.Moved(ask))
+        assert ask in self.waiting
+
     @rule(number=st.integers(0, 500))
     def hears_of_asks_that_are_over(self, number):
         if number in self.waiting or number in self.storing:
             return
-        for event in (steps.Arrived(number), steps.Stored(number), steps.Failed(number), steps.Lied(number, "late")):
+        late = (steps.Arrived, steps.Stored, steps.Failed, steps.Held, steps.Moved)
+        for event in (*(kind(number) for kind in late), steps.Lied(number, "late")):
             before = set(self.waiting)
             self.tell(event)
             assert set(self.waiting) == before
@@ -273,6 +285,26 @@ def test_a_slow_drip_is_abandoned_at_its_deadline_and_its_block_asked_of_another
     assert {fetch.index for fetch in fetches(download.handle(steps.Tick(), limits.overdue))} == {0, 1}
     cancelled = of_kind(download.handle(steps.Tick(), limits.first_deadline), steps.Cancel)
     assert {cancel.ask for cancel in cancelled} >= {fetch.ask for fetch in slow}
+
+
+def test_an_ask_that_waits_for_this_peers_own_allowance_is_neither_late_nor_asked_elsewhere():
+    download = start(1)
+    (fetch,) = fetches(download.handle(steps.HolderJoined("a"), 0.0))
+    download.handle(steps.Held(fetch.ask), 1.0)
+    assert not fetches(download.handle(steps.HolderJoined("b"), 1.0))
+    assert download.wake() is None
+    assert download.handle(steps.Tick(), 1000.0) == []
+    assert download.handle(steps.Moved(fetch.ask), 1000.0) == []
+    assert [hedge.holder for hedge in fetches(download.handle(steps.Tick(), 1002.1))] == ["b"]
+    assert steps.Cancel(fetch.ask) in download.handle(steps.Tick(), 1008.1)
+
+
+def test_pieces_keep_an_ask_alive_but_not_from_being_asked_elsewhere():
+    download = start(1)
+    (fetch,) = fetches(download.handle(steps.HolderJoined("a"), 0.0))
+    for second in range(1, 60):
+        assert download.handle(steps.Moved(fetch.ask), float(second)) == []
+    assert [hedge.holder for hedge in fetches(download.handle(steps.HolderJoined("b"), 60.0))] == ["b"]
 
 
 def test_the_loser_of_a_hedged_block_is_cancelled_and_its_answer_ignored():

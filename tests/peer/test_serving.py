@@ -14,7 +14,9 @@ from core.manifest import checked_root, manifest_of
 from core.rpc import Server
 from core.status import from_rpc_error
 from peer.chooser import BlockChooser
+from peer.limiter import Limiter
 from peer.relay_servicer import LONGEST_WAIT, RelayServicer
+from peer.sending import Sending
 from peer.serving import MOST_BITMAP, Serving
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
@@ -84,7 +86,9 @@ class Relay:
 
     def __init__(self):
         self.shelf, self.carrier = Shelf(), Echo()
-        self.serving = Serving(self.shelf, slots=4, slots_each=3, retry_after=0.5)
+        self.upload = Limiter(lambda: 0.0)
+        sending = Sending(self.upload)
+        self.serving = Serving(self.shelf, slots=4, slots_each=3, retry_after=0.5, sending=sending)
         self.server = Server()
         self.channels = []
 
@@ -149,7 +153,7 @@ async def test_a_wanted_block_is_given(relay, index):
     assert answer.index == index
     assert MANIFEST.verifies(index, answer.data)
     assert not answer.HasField("holdings")
-    assert relay.serving.sent_bytes == len(answer.data)
+    assert relay.serving.sending.sent_bytes == len(answer.data)
 
 
 async def test_who_says_what_it_knows_is_told_that_all_is_here(relay):
@@ -195,7 +199,7 @@ async def test_a_bad_request_for_a_block_is_refused_by_rule(relay, fields, kind,
     error = await relay.refused(relay.block(**fields))
     assert type(error) is kind
     assert getattr(error, "field", None) == field
-    assert relay.serving.sent_bytes == 0
+    assert relay.serving.sending.sent_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -259,6 +263,50 @@ async def test_a_call_for_a_block_without_a_deadline_is_told_to_set_one(relay, t
     assert "a deadline, of 130 s at most" in str(error)
     answer = await relay.stub.GetBlock(pb2.GetBlockRequest(content_id=ID, index=0), timeout=121)
     assert answer.index == 0, "the longest that a download gives a holder"
+
+
+async def test_a_block_is_given_in_the_pieces_that_are_asked_for(relay):
+    whole = (await relay.block(index=2)).data
+    pieces = [(await relay.block(index=2, offset_bytes=at, most_bytes=10_000)).data for at in range(0, BLOCK, 10_000)]
+    assert b"".join(pieces) == whole
+    assert (await relay.block(index=2, offset_bytes=BLOCK - 3)).data == whole[-3:]
+    assert (await relay.block(index=2, most_bytes=2**32 - 1)).data == whole
+    assert relay.serving.sending.sent_bytes == 3 * BLOCK + 3
+    error = await relay.refused(relay.block(index=2, offset_bytes=BLOCK))
+    assert (type(error), error.field) == (errors.InvalidInput, "offset_bytes")
+
+
+async def test_a_limited_upload_gives_pieces_to_those_who_take_them_and_whole_blocks_to_others(relay):
+    relay.upload.change(100 * 1024)
+    piece = await relay.block(index=0, most_bytes=BLOCK)
+    assert len(piece.data) == 10 * 1024
+    relay.upload.give_back(len(piece.data))
+    assert len((await relay.block(index=0)).data) == BLOCK
+
+
+async def test_what_is_not_sent_costs_nothing(relay):
+    relay.upload.change(100 * 1024)
+    for _ in range(5):  # time stands still here: what had cost anything would keep the next one waiting
+        error = await relay.refused(relay.block(content_id=bytes(32), index=0, most_bytes=BLOCK))
+        assert type(error) is errors.NotFound
+    assert len((await relay.block(index=0, offset_bytes=BLOCK - 1, most_bytes=BLOCK)).data) == 1
+    assert relay.upload._limit._level == -1
+
+
+async def test_who_could_not_be_given_anything_in_time_is_told_when_to_come_back(relay):
+    relay.upload.change(8 * 1024)
+    await relay.block(index=0)
+    error = await relay.refused(relay.block(index=1, most_bytes=BLOCK))
+    assert type(error) is errors.Busy
+    assert error.retry_after == BLOCK / (8 * 1024)
+    relay.upload.change(0)
+    assert (await relay.block(index=1)).index == 1
+
+
+async def test_pages_of_manifests_count_too(relay):
+    relay.upload.change(1024)
+    await relay.page()
+    assert relay.upload._limit.wait("ana", 0, 0.0) > 0
 
 
 async def test_a_caller_that_goes_away_gives_its_slot_back(relay):
