@@ -1,6 +1,6 @@
 """Use cases of the catalogue: publishing, searching, locating."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from central import encode
 from central.decode import Caller, file_query, file_token
@@ -14,6 +14,9 @@ from central.store import Batch, FoundFile, Order, Receipt, Store
 from core.names import folded
 from core.pages import decode_token, encode_token
 from relevo.v1 import central_directory_pb2 as pb2
+
+# Holders of each content that are named when many are looked up: enough to share the work and to lose some.
+HOLDERS_EACH = 8
 
 
 class Catalogue:
@@ -89,6 +92,11 @@ class Catalogue:
         token = encode_token(found.items[len(holders) - 1].peer_id) if more and holders else ""
         holders.sort(key=lambda holder: holder.doubted)
         return pb2.LocateFileResponse(size_bytes=size, holders=holders, next_page_token=token)
+
+    async def locate_many(self, content_ids: Sequence[bytes]) -> pb2.LocateFilesResponse:
+        """Returns a few holders of each content."""
+        found = await self._store.locate_many(content_ids, HOLDERS_EACH)
+        return encode.located_files(found, self._reports.doubted)
 
 
 def _file_key(last: FoundFile, order: Order) -> tuple[str | float, ...]:

@@ -250,11 +250,20 @@ def file_query(request: pb2.ListFilesRequest) -> FileQuery:
         raise InvalidInput("reference", "it is empty; say which file is meant")
     return FileQuery(
         text=fields.text(request.query, "query", fields.MAX_QUERY),
+        directory=check_path(request.directory, "directory") if request.WhichOneof("filter") == "directory" else "",
         reference=normal(fields.text(request.reference, "reference", fields.MAX_QUERY)),
         order=order,
         after=_file_key(request, order),
         limit=page_size(request.page_size),
     )
+
+
+def wanted_contents(request: pb2.LocateFilesRequest) -> tuple[bytes, ...]:
+    """Returns the contents whose holders are asked for."""
+    fields.at_most(len(request.content_ids), fields.MAX_LOCATED, "content_ids")
+    if not request.content_ids:
+        raise InvalidInput("content_ids", "say at least one content")
+    return tuple(fields.content_id(value, "content_ids") for value in request.content_ids)
 
 
 def file_token(request: pb2.ListFilesRequest, key: Key) -> str:

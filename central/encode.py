@@ -102,6 +102,25 @@ def holder(found: FoundHolder, *, doubted: bool) -> content_pb2.Holder:
     return content_pb2.Holder(peer=peer_info(found), complete=True, doubted=doubted)
 
 
+def located_files(found: Sequence[Sequence[FoundHolder]], doubted: Callable[[str], bool]) -> pb2.LocateFilesResponse:
+    """Returns the holders of many contents, each holder described once; of as many contents as fit into an answer."""
+    answer = pb2.LocateFilesResponse()
+    positions: dict[str, int] = {}
+    room = _PAGE_BYTES
+    for of_one in found:
+        new = [each for each in of_one if each.peer_id not in positions]
+        described = [holder(each, doubted=doubted(each.peer_id)) for each in new]
+        # A position takes at most two bytes: there are 4,000 holders at most.
+        room -= sum(one.ByteSize() + _ITEM_BYTES for one in described) + _ITEM_BYTES + 2 * len(of_one)
+        if room < 0 and answer.files:
+            break
+        for each, description in zip(new, described, strict=True):
+            positions[each.peer_id] = len(answer.holders)
+            answer.holders.append(description)
+        answer.files.add(holders=[positions[each.peer_id] for each in of_one])
+    return answer
+
+
 def placement(record: PlacementRecord, roster: Roster) -> content_pb2.Placement:
     """Returns how far a placement is; copies on peers that are just leaving are left out."""
     copies = [

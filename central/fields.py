@@ -16,6 +16,7 @@ from core.times import from_timestamp
 
 MAX_QUERY = 4096
 MAX_BATCH = 1000
+MAX_LOCATED = 500
 MAX_REASON = 500
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
 # What the storage engines can keep in an integer.

@@ -58,6 +58,9 @@ class DirectoryServicer(CentralDirectoryServicer):
         content_id = fields.content_id(request.content_id)
         return await self._catalogue.locate(content_id, request.page_token, page_size(request.page_size))
 
+    async def LocateFiles(self, request: pb2.LocateFilesRequest, context: Any) -> pb2.LocateFilesResponse:
+        return await self._catalogue.locate_many(decode.wanted_contents(request))
+
     async def PlaceFile(self, request: pb2.PlaceFileRequest, context: Any) -> pb2.PlaceFileResponse:
         return pb2.PlaceFileResponse.FromString(await self._placements.place_file(request.signed))
 

@@ -231,6 +231,20 @@ def locate(db: sqlite3.Connection, content_id: bytes, after: str, limit: int) ->
     return sized[0], Page(holders, (holders[-1].peer_id,) if len(rows) > limit else None)
 
 
+def locate_many(db: sqlite3.Connection, content_ids: Sequence[bytes], each: int) -> list[list[FoundHolder]]:
+    """Returns live holders of each content, in the order asked: at most `each`, chosen at random."""
+    # A peer that holds one of many files often holds them all: its addresses are decoded once.
+    known: dict[str, FoundHolder] = {}
+    found = []
+    for content_id in content_ids:
+        rows = db.execute(f"{_HOLDERS} ORDER BY random() LIMIT :each", {"content": content_id, "each": each})
+        for peer_id, name, addresses in (of_one := rows.fetchall()):
+            if peer_id not in known:
+                known[peer_id] = FoundHolder(peer_id, name, tuple(json.loads(addresses)))
+        found.append([known[peer_id] for peer_id, _, _ in of_one])
+    return found
+
+
 def holders_of(db: sqlite3.Connection, content_id: bytes) -> set[str]:
     """Returns the peer ids of all live holders."""
     return {row[0] for row in db.execute(_HOLDERS, {"content": content_id})}

@@ -59,6 +59,8 @@ def list_files(db: sqlite3.Connection, query: FileQuery) -> Page[FoundFile]:
     after = position(query)
     if query.reference:
         selection = _first_with_any(db, compile_reference(query.reference))
+    elif query.directory:
+        selection = _beneath(query)
     else:
         selection = _by_text(db, compile_text(query.text))
     if selection is None:
@@ -109,6 +111,19 @@ def _by_text(db: sqlite3.Connection, search: TextSearch) -> _Selection:
         if len(db.execute(probe, values).fetchall()) <= GATHERED:
             return _Selection(match, condition, values)
     return _Selection(condition=condition, values=values)
+
+
+def _beneath(query: FileQuery) -> _Selection:
+    """Selects by the index of names, in whose order the files of a directory stand side by side."""
+    beneath = f"{query.directory}/"
+    low = folded(beneath)
+    values: dict[str, object] = {"low": low, "high": f"{low[:-1]}0", "beneath": beneath, "length": len(beneath)}
+    exact = "substr(path, 1, :length) = :beneath"
+    if query.order is not Order.BY_NAME:
+        return _Selection("SELECT id AS hit FROM files WHERE folded >= :low AND folded < :high", exact, values)
+    # A further page begins at its key, behind `low`: with both, the index might be walked from the directory's first.
+    begin = "folded >= :low AND " if query.after is None else ""
+    return _Selection(condition=f"{begin}folded < :high AND {exact}", values=values)
 
 
 def _first_with_any(db: sqlite3.Connection, reference: Reference) -> _Selection | None:

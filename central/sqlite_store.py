@@ -149,6 +149,10 @@ class SqliteStore:
         """
         return await self._read(lambda db: catalogue.locate(db, content_id, after, limit))
 
+    async def locate_many(self, content_ids: Sequence[bytes], each: int) -> list[list[FoundHolder]]:
+        """Returns live holders of each content, in the order asked: at most `each`, chosen at random."""
+        return await self._read(lambda db: catalogue.locate_many(db, content_ids, each))
+
     async def entry(self, peer_id: str, path: str) -> Entry | None:
         """Returns what a live peer publishes at a path, or None."""
         return await self._read(lambda db: catalogue.entry(db, peer_id, path))

@@ -162,12 +162,14 @@ class FileQuery:
     Attributes:
         text: part of a path or a shell pattern (central.search says which); empty for everything.
         reference: what a user typed to mean one file; when set, `text` is ignored.
+        directory: the directory beneath which files are wanted, compared exactly; when set, `text` is ignored.
         after: key of the last file of the page before: (publish_time or folded path, path, content id as hex, size).
         limit: most files in the answer.
     """
 
     text: str = ""
     reference: str = ""
+    directory: str = ""
     order: Order = Order.NEWEST_FIRST
     after: tuple[str | float, ...] | None = None
     limit: int = 100
@@ -267,6 +269,10 @@ class Store(Protocol):
         Raises:
             NotFound: no live peer holds it.
         """
+        ...
+
+    async def locate_many(self, content_ids: Sequence[bytes], each: int) -> list[list[FoundHolder]]:
+        """Returns live holders of each content, in the order asked: at most `each`, chosen at random."""
         ...
 
     async def entry(self, peer_id: str, path: str) -> Entry | None:

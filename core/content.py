@@ -16,6 +16,8 @@ MIN_BLOCK = 64 * 1024
 MAX_BLOCK = 1024 * 1024
 MAX_SIZE = 1 << 47
 BLOCKS_WANTED = 128
+# A content of so many bytes at most is small: it is given whole, many of them in one answer.
+MAX_SMALL = 256 * 1024
 ROOT_VERSION = 1
 _ROOT_HEAD = struct.Struct(">BQI")
 

@@ -72,6 +72,10 @@ class DirectCarrier:
         """Carries CentralDirectory.LocateFile; raises its errors, or Unreachable."""
         return await self._look_up(request, lambda central: central.LocateFile(request, timeout=TIMEOUT))
 
+    async def locate_files(self, request: pb2.LocateFilesRequest) -> pb2.LocateFilesResponse:
+        """Carries CentralDirectory.LocateFiles; raises its errors, or Unreachable."""
+        return await self._look_up(request, lambda central: central.LocateFiles(request, timeout=TIMEOUT))
+
     async def get_neighbours(self, request: pb2.GetNeighboursRequest) -> pb2.GetNeighboursResponse:
         """Carries CentralDirectory.GetNeighbours; raises its errors, or Unreachable."""
         return await self._look_up(request, lambda central: central.GetNeighbours(request, timeout=TIMEOUT))

@@ -16,6 +16,8 @@ from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import CatalogueFile, PeerInfo
 
 _ID_DIGITS = 32
+# Holders of each content in an answer about many.
+_HOLDERS_EACH = 8
 
 
 class Worth(Enum):
@@ -41,8 +43,10 @@ def _files(request: pb2.ListFilesRequest, answer: pb2.ListFilesResponse) -> Wort
     if not answer.files:
         return Worth.UNFIT if answer.next_page_token else Worth.EMPTY
     reference = normal(request.reference)
+    beneath = f"{request.directory}/" if request.directory else ""
     fits = len(answer.files) <= page_size(request.page_size) and all(
-        _is_file(file) and (not reference or _is_meant(reference, file)) for file in answer.files
+        _is_file(file) and (not reference or _is_meant(reference, file)) and file.path.startswith(beneath)
+        for file in answer.files
     )
     return Worth.GOOD if fits else Worth.UNFIT
 
@@ -62,6 +66,20 @@ def _holders(request: pb2.LocateFileRequest, answer: pb2.LocateFileResponse) -> 
         and _are_peers(holder.peer for holder in answer.holders)
     )
     return Worth.GOOD if fits else Worth.UNFIT
+
+
+def _many_holders(request: pb2.LocateFilesRequest, answer: pb2.LocateFilesResponse) -> Worth:
+    """A content without holders is asked again by whoever looks for them: the others' holders are worth having."""
+    named = [position for file in answer.files for position in file.holders]
+    fits = (
+        0 < len(answer.files) <= len(request.content_ids)
+        and all(len(file.holders) <= _HOLDERS_EACH for file in answer.files)
+        and max(named, default=-1) < len(answer.holders)
+        and _are_peers(holder.peer for holder in answer.holders)
+    )
+    if not fits:
+        return Worth.UNFIT
+    return Worth.GOOD if named else Worth.EMPTY
 
 
 def _neighbours(request: pb2.GetNeighboursRequest, answer: pb2.GetNeighboursResponse) -> Worth:
@@ -105,6 +123,7 @@ def _is_peer(info: PeerInfo) -> bool:
 _JUDGES: dict[str, Callable[[Any, Any], Worth]] = {
     "ListFiles": _files,
     "LocateFile": _holders,
+    "LocateFiles": _many_holders,
     "GetNeighbours": _neighbours,
     "PlaceFile": _placement,
 }

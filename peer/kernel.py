@@ -37,6 +37,14 @@ def rename_new(source: int, old: bytes, directory: int, new: bytes) -> int:
     return ctypes.get_errno() if renameat2(source, old, directory, new, _RENAME_NOREPLACE) else 0
 
 
+def syncfs(descriptor: int) -> int:
+    """Makes everything durable that was written to the file system of an open file; returns 0 or the error number."""
+    function = _function("syncfs")
+    if function is None:
+        return errno.ENOSYS
+    return ctypes.get_errno() if function(descriptor) else 0
+
+
 @functools.lru_cache(maxsize=64)
 def _how(flags: int, mode: int) -> Any:
     """Returns a pointer to the arguments, which the kernel only reads: making one takes as long as the call."""

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from core.callers import who_calls
-from core.errors import InvalidInput
+from core.content import MAX_BLOCK
+from core.errors import InvalidInput, NotPossible, RelevoError
+from peer.sending import Share
 from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
@@ -27,6 +29,10 @@ class Carrier(Protocol):
 
     async def locate_file(self, request: central_pb2.LocateFileRequest) -> central_pb2.LocateFileResponse:
         """Carries CentralDirectory.LocateFile."""
+        ...
+
+    async def locate_files(self, request: central_pb2.LocateFilesRequest) -> central_pb2.LocateFilesResponse:
+        """Carries CentralDirectory.LocateFiles."""
         ...
 
     async def place_file(self, request: central_pb2.PlaceFileRequest) -> central_pb2.PlaceFileResponse:
@@ -55,6 +61,11 @@ class RelayServicer(PeerRelayServicer):
     ) -> pb2.PeerRelayLocateFileResponse:
         return pb2.PeerRelayLocateFileResponse(response=await self._carrier.locate_file(request.request))
 
+    async def LocateFiles(
+        self, request: pb2.PeerRelayLocateFilesRequest, context: "Context"
+    ) -> pb2.PeerRelayLocateFilesResponse:
+        return pb2.PeerRelayLocateFilesResponse(response=await self._carrier.locate_files(request.request))
+
     async def PlaceFile(
         self, request: pb2.PeerRelayPlaceFileRequest, context: "Context"
     ) -> pb2.PeerRelayPlaceFileResponse:
@@ -76,15 +87,7 @@ class RelayServicer(PeerRelayServicer):
         )
 
     async def GetBlock(self, request: pb2.GetBlockRequest, context: "Context") -> pb2.GetBlockResponse:
-        # A caller that never reads its answer holds a slot until its own deadline, which gRPC enforces here too.
-        remaining = context.time_remaining()
-        if remaining is None or remaining > LONGEST_WAIT:
-            raise InvalidInput("", f"a call for a block needs a deadline, of {LONGEST_WAIT:g} s at most")
-        who = who_calls(context)
-        self._serving.take_slot(who)
-        context.add_done_callback(lambda _: self._serving.give_back(who))  # type: ignore[arg-type]  # the stub lacks it
-        share = await self._serving.sending.share(who, request.most_bytes, remaining)
-        context.add_done_callback(lambda _: share.end())  # type: ignore[arg-type]
+        share = await self._share(context, request.most_bytes)
         match request.WhichOneof("wanted"):
             case "index":
                 given = await self._serving.block(request.content_id, request.index)
@@ -98,3 +101,29 @@ class RelayServicer(PeerRelayServicer):
         holdings = pb2.Holdings(epoch=self._serving.epoch, complete=True) if known else None
         data = share.piece(given.data, request.offset_bytes)
         return pb2.GetBlockResponse(index=given.index, data=data, holdings=holdings)
+
+    async def GetContents(self, request: pb2.GetContentsRequest, context: "Context") -> pb2.GetContentsResponse:
+        share = await self._share(context, request.most_bytes or MAX_BLOCK)
+        found = await self._serving.contents(request.content_ids, share.size)
+        share.sent(sum(len(one) for one in found if isinstance(one, bytes)))
+        return pb2.GetContentsResponse(contents=map(_given, found))
+
+    async def _share(self, context: "Context", most_bytes: int) -> Share:
+        """Takes a slot until the call ends, and returns how much may be sent when it is the caller's turn."""
+        # A caller that never reads its answer holds a slot until its own deadline, which gRPC enforces here too.
+        remaining = context.time_remaining()
+        if remaining is None or remaining > LONGEST_WAIT:
+            raise InvalidInput("", f"a call for a block needs a deadline, of {LONGEST_WAIT:g} s at most")
+        who = who_calls(context)
+        self._serving.take_slot(who)
+        context.add_done_callback(lambda _: self._serving.give_back(who))  # type: ignore[arg-type]  # the stub lacks it
+        share = await self._serving.sending.share(who, most_bytes, remaining)
+        context.add_done_callback(lambda _: share.end())  # type: ignore[arg-type]
+        return share
+
+
+def _given(found: bytes | RelevoError) -> pb2.GivenContent:
+    if isinstance(found, bytes):
+        return pb2.GivenContent(data=found)
+    large = isinstance(found, NotPossible)
+    return pb2.GivenContent(problem=pb2.CONTENT_PROBLEM_TOO_LARGE if large else pb2.CONTENT_PROBLEM_NOT_HELD)

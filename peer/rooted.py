@@ -8,7 +8,7 @@ neither a name nor a link that is swapped in at the wrong moment leads out of th
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,10 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _RESUME = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
 # What file systems without hard links answer to link().
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+# The flag for files without a name: 0 where the system has none, or no /proc by which to name them.
+_NAMELESS = getattr(os, "O_TMPFILE", 0) if os.path.exists("/proc/self/fd") else 0  # noqa: PTH110 - no Path at import
+# What kernels and file systems answer that have none.
+_NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 # What systems and file systems answer that cannot rename without replacing.
 _NO_RENAME = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 
@@ -184,8 +188,64 @@ def entries(root: Path, relative: str = "") -> dict[str, os.stat_result]:
     return found
 
 
-def make_directories(root: Path, relative: str, mode: int = 0o777) -> None:
+def create_nameless(root: Path, relative: str, mode: int = 0o666) -> int | None:
+    """Returns a descriptor of a new file without a name in a directory beneath `root`, or None where there are none.
+
+    A crash leaves nothing of it. `name_nameless` gives it a name; the umask applies to `mode`.
+
+    Raises:
+        InvalidInput, OSError: as open_directory; or the directory cannot be written to.
+    """
+    if not _NAMELESS:
+        return None
+    directory = open_directory(root, relative)
+    try:
+        return os.open(".", os.O_RDWR | _NAMELESS | os.O_CLOEXEC, mode, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _NO_NAMELESS:
+            return None
+        raise
+    finally:
+        os.close(directory)
+
+
+def name_nameless(root: Path, descriptor: int, target: str) -> None:
+    """Gives a file of `create_nameless` its name; syncs nothing, and never replaces anything.
+
+    Raises:
+        AlreadyExists: something stands at the target.
+        InvalidInput: the path does not stay beneath the root.
+        OSError: as open_directory; or it cannot be written.
+    """
+    with parent_of(root, target) as (directory, name):
+        try:
+            os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=directory, follow_symlinks=True)
+        except FileExistsError as error:
+            raise AlreadyExists(f"something stands at {printable(name)} already; nothing is overwritten") from error
+
+
+def sync_together(descriptors: Iterable[int]) -> None:
+    """Makes what was written to open files and directories durable: by one call a file system, else one by one.
+
+    Raises:
+        OSError: the disk fails: nothing that was written to any of them can be relied on.
+    """
+    by_device: dict[int, list[int]] = {}
+    for descriptor in descriptors:
+        by_device.setdefault(os.fstat(descriptor).st_dev, []).append(descriptor)
+    for together in by_device.values():
+        problem = kernel.syncfs(together[0])
+        if problem == errno.ENOSYS:
+            for descriptor in together:
+                os.fsync(descriptor)
+        elif problem:
+            raise OSError(problem, os.strerror(problem))
+
+
+def make_directories(root: Path, relative: str, mode: int = 0o777, *, sync: bool = True) -> None:
     """Makes a directory beneath `root` and those that lead to it, where they are missing.
+
+    They are durable when this returns, unless whoever calls does without `sync`.
 
     Raises:
         InvalidInput: the path does not stay beneath a root.
@@ -198,7 +258,8 @@ def make_directories(root: Path, relative: str, mode: int = 0o777) -> None:
                 os.mkdir(name, mode, dir_fd=directory)
             except FileExistsError:
                 continue
-            os.fsync(directory)
+            if sync:
+                os.fsync(directory)
     os.close(open_directory(root, relative))
 
 

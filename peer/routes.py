@@ -79,9 +79,14 @@ class Routes:
         self._clock = clock
         self._resting: dict[str, float] = {}
 
-    async def list_files(self, request: pb2.ListFilesRequest) -> tuple[pb2.ListFilesResponse, Taken]:
-        """Answers CentralDirectory.ListFiles. Raises its errors, or Unreachable when nobody answers."""
-        return await self._call("ListFiles", request)
+    async def list_files(
+        self, request: pb2.ListFilesRequest, *, directly: bool = False
+    ) -> tuple[pb2.ListFilesResponse, Taken]:
+        """Answers CentralDirectory.ListFiles, by central itself if it can be reached when `directly`.
+
+        Raises its errors, or Unreachable when nobody answers.
+        """
+        return await self._call("ListFiles", request, directly=directly)
 
     async def locate_file(
         self, request: pb2.LocateFileRequest, *, directly: bool = False
@@ -91,6 +96,15 @@ class Routes:
         Raises its errors, or Unreachable when nobody answers.
         """
         return await self._call("LocateFile", request, directly=directly)
+
+    async def locate_files(
+        self, request: pb2.LocateFilesRequest, *, directly: bool = False
+    ) -> tuple[pb2.LocateFilesResponse, Taken]:
+        """Answers CentralDirectory.LocateFiles, by central itself if it can be reached when `directly`.
+
+        Raises its errors, or Unreachable when nobody answers.
+        """
+        return await self._call("LocateFiles", request, directly=directly)
 
     async def place_file(self, request: pb2.PlaceFileRequest) -> tuple[pb2.PlaceFileResponse, Taken]:
         """Answers CentralDirectory.PlaceFile. Raises its errors, or Unreachable when nobody answers."""

@@ -59,10 +59,14 @@ class Share:
         if offset and offset >= len(block):
             raise InvalidInput("offset_bytes", f"the block has {len(block)} bytes")
         found = block[offset : offset + self.size]
-        self.unused = self.size - len(found)
-        self.sending.sent_bytes += len(found)
-        self.end()
+        self.sent(len(found))
         return found
+
+    def sent(self, size: int) -> None:
+        """Counts `size` bytes as sent. What is more than the share is owed: a small content is sent whole or not."""
+        self.unused = self.size - size
+        self.sending.sent_bytes += size
+        self.end()
 
     def end(self) -> None:
         """Gives back what was not sent; further calls do nothing."""

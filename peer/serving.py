@@ -1,11 +1,12 @@
-"""What a peer gives to others: pages of manifests, and blocks."""
+"""What a peer gives to others: pages of manifests, blocks, and small contents whole."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from core.content import DIGEST_BYTES
-from core.errors import Busy, InvalidInput, NotFound
+from core.errors import Busy, InvalidInput, NotFound, RelevoError
 from core.manifest import Manifest
 from core.shares import Shares
 from peer.chooser import BlockChooser
@@ -14,6 +15,8 @@ from peer.sending import Sending
 from peer.settings import SLOTS, SLOTS_EACH
 
 MOST_BITMAP = 256 * 1024
+# Contents in one request; its answer has no more bytes than a block.
+MOST_CONTENTS = 256
 
 
 class Held(Protocol):
@@ -30,6 +33,13 @@ class Held(Protocol):
             NotFound: the content is not held.
             Corrupt: the file on disk has changed or cannot be read.
             IndexError: there is no such block.
+        """
+        ...
+
+    async def read_small(self, content_ids: Sequence[bytes], room: int) -> list[bytes | RelevoError]:
+        """Returns for the first of these contents all their bytes, `room` bytes at most, or why they cannot be had.
+
+        NotFound: the content is not held. NotPossible: it is not a small one.
         """
         ...
 
@@ -150,6 +160,17 @@ class Serving:
             raise NotFound("nothing that the caller lacks is held")
         data = await self._held.read_block(content_id, index)
         return Given(index, data)
+
+    async def contents(self, content_ids: Sequence[bytes], room: int) -> list[bytes | RelevoError]:
+        """Returns the first of these contents whole, or for each why not: at least one, and else `room` bytes at most.
+
+        Raises:
+            InvalidInput: there are none or too many, or one has not 32 bytes.
+            Busy: this process can open no more files.
+        """
+        if not 0 < len(content_ids) <= MOST_CONTENTS:
+            raise InvalidInput("content_ids", f"a request names 1 to {MOST_CONTENTS} contents")
+        return await self._held.read_small([_checked(each) for each in content_ids], room)
 
 
 def _checked(content_id: bytes) -> bytes:

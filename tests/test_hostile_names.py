@@ -110,14 +110,16 @@ FIELDS = {
         "peer_id": ID, "session_id": ID, "request_id": ID, "added.path": PATH, "removed_paths": PATH,
         "declined.placement_id": ID, "declined.reason": TEXT,
     },
-    "CentralDirectory.ListFiles": {"query": TEXT, "reference": TEXT, "page_token": TEXT},
+    "CentralDirectory.ListFiles": {"query": TEXT, "reference": TEXT, "directory": PATH, "page_token": TEXT},
     "CentralDirectory.LocateFile": {"page_token": TEXT},
     "CentralDirectory.PlaceFile": {
         "signed.author": ID, "signed.request_id": ID, "signed.method": ID, "details.path": PATH,
     },
     "CentralDirectory.GetPlacement": {"placement_id": ID},
     "CentralDirectory.ReportHolder": {"peer_id": ID, "session_id": ID, "holder_peer_id": ID},
-    "PeerRelay.ListFiles": {"request.query": TEXT, "request.reference": TEXT, "request.page_token": TEXT},
+    "PeerRelay.ListFiles": {
+        "request.query": TEXT, "request.reference": TEXT, "request.directory": PATH, "request.page_token": TEXT,
+    },
     "PeerRelay.LocateFile": {"request.page_token": TEXT},
     "PeerRelay.PlaceFile": {
         "request.signed.author": ID, "request.signed.request_id": ID, "request.signed.method": ID,
@@ -128,7 +130,9 @@ FIELDS = {
         "signed.author": ID, "signed.request_id": ID, "signed.method": ID, "details.name": NAME,
     },
     "Enrolment.Renew": {"signed.author": ID, "signed.request_id": ID, "signed.method": ID},
-    "PeerControl.ListFiles": {"request.query": TEXT, "request.reference": TEXT, "request.page_token": TEXT},
+    "PeerControl.ListFiles": {
+        "request.query": TEXT, "request.reference": TEXT, "request.directory": PATH, "request.page_token": TEXT,
+    },
     "PeerControl.ListPeers": {"request.page_token": TEXT},
     "PeerControl.StartDownload": {"file.path": PATH, "directory": LOCAL},
     "PeerControl.StartUpload": {"source": LOCAL},

@@ -9,10 +9,11 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from core.content import MAX_SMALL
 from core.errors import Busy, Corrupt, NotFound, NotPossible, RelevoError
 from core.manifest import Manifest
 from core.names import check_path, printable
@@ -25,6 +26,7 @@ from peer.library.index import Index
 from peer.library.manifests import Manifests
 from peer.library.put import Putter
 from peer.library.shared_directory import LibrarySettings, SharedDirectory
+from peer.library.small import read_whole
 from peer.library.worker import Worker
 from peer.rooted import Stamp
 
@@ -182,11 +184,57 @@ class Library:
             try:
                 return await loop.run_in_executor(self._readers, self._reader.read, place, manifest, index)
             except (OSError, RelevoError) as error:
-                if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
-                    raise Busy("too many files are open; try again", 1.0) from error
-                log.warning("%s is withdrawn: %s", printable(str(place.location)), error)
-                await self._withdraw(content_id, place, changed=isinstance(error, Corrupt))
+                await self._not_read(content_id, place, error)
         raise Corrupt(f"{content_id.hex()} has changed or cannot be read, and is not held here any more")
+
+    async def read_small(self, content_ids: Sequence[bytes], room: int) -> list[bytes | RelevoError]:
+        """Returns for the first of these contents all their bytes, or NotFound, or NotPossible for one not small.
+
+        It ends before the content with which there would be more than `room` bytes; it has one at least. A place that
+        has changed or cannot be read is withdrawn, and the next one is tried, as by `read_block`.
+
+        Raises:
+            Busy: this process can open no more files.
+        """
+        wanted: dict[bytes, Place] = {}
+        said: list[RelevoError | None] = []
+        for content_id in content_ids:
+            place = self._holdings.place(content_id)
+            if place is None:
+                said.append(NotFound(f"{content_id.hex()} is not held here"))
+            elif place.stamp.size > MAX_SMALL:
+                said.append(NotPossible(f"{content_id.hex()} is not small"))
+            elif said and place.stamp.size > room:
+                break
+            else:
+                room -= place.stamp.size
+                wanted[content_id] = place
+                said.append(None)
+        loop = asyncio.get_running_loop()
+        found: dict[bytes, bytes] = {}
+        while wanted:
+            read = await loop.run_in_executor(self._readers, read_whole, list(wanted.items()))
+            again: dict[bytes, Place] = {}
+            for (content_id, place), data in zip(wanted.items(), read, strict=True):
+                if isinstance(data, bytes):
+                    found[content_id] = data
+                    continue
+                await self._not_read(content_id, place, data)
+                if (another := self._holdings.place(content_id)) is not None:
+                    again[content_id] = another
+            wanted = again
+        gone = NotFound("the file has changed or cannot be read")
+        return [
+            found.get(content_id, gone) if problem is None else problem
+            for content_id, problem in zip(content_ids, said, strict=False)
+        ]
+
+    async def _not_read(self, content_id: bytes, place: Place, error: OSError | RelevoError) -> None:
+        """Withdraws a place that cannot be read as it was. Raises Busy when it may well be as it was."""
+        if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
+            raise Busy("too many files are open; try again", 1.0) from error
+        log.warning("%s is withdrawn: %s", printable(str(place.location)), error)
+        await self._withdraw(content_id, place, changed=isinstance(error, Corrupt))
 
     async def find_local(self, content_id: bytes) -> Path | None:
         """Returns where a file with these bytes lies, absolute, for copying; None when there is none.

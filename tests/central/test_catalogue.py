@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from central import encode
+from central.store import FoundHolder
 from core import errors
+from core.rpc import CENTRAL_MESSAGE
 from core.signing import new_request_id
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry
@@ -248,6 +251,42 @@ async def test_a_content_that_nobody_holds_is_not_found(network, fails_with):
     assert caught.error.field == "content_id"
     with fails_with(errors.InvalidInput):
         await network.stub.LocateFile(pb2.LocateFileRequest(content_id=content(1), page_size=-1))
+
+
+async def test_many_contents_are_located_in_one_call_and_each_holder_is_described_once(network, fails_with):
+    peers = [await network.logged_in() for _ in range(3)]
+    for peer in peers:
+        await peer.publish({f"{peer.name}-{number}": content(number) for number in range(20)})
+    request = pb2.LocateFilesRequest(content_ids=[content(number) for number in (3, 99, 5)])
+    answer = await network.stub.LocateFiles(request)
+    assert sorted(holder.peer.peer_id for holder in answer.holders) == sorted(peer.id for peer in peers)
+    assert all(holder.complete and holder.peer.addresses for holder in answer.holders)
+    assert [sorted(file.holders) for file in answer.files] == [[0, 1, 2], [], [0, 1, 2]]
+    for ids in ([], [content(1)] * 501, [b"x"]):
+        with fails_with(errors.InvalidInput) as caught:
+            await network.stub.LocateFiles(pb2.LocateFilesRequest(content_ids=ids))
+        assert caught.error.field == "content_ids"
+
+
+def test_an_answer_about_many_contents_ends_before_it_is_too_large_for_a_message():
+    addresses = tuple(f"{'h' * 200}-{number}.example:1" for number in range(16))
+    found = [[FoundHolder(f"{of_one}-{number}".ljust(52, "a"), "n" * 64, addresses) for number in range(8)]
+             for of_one in range(500)]  # fmt: skip
+    answer = encode.located_files(found, lambda _: True)
+    assert CENTRAL_MESSAGE * 0.8 < answer.ByteSize() < CENTRAL_MESSAGE
+    assert 1 < len(answer.files) < 500
+    for of_one, file in zip(found, answer.files, strict=False):
+        assert [answer.holders[at].peer.peer_id for at in file.holders] == [each.peer_id for each in of_one]
+
+
+async def test_a_directory_is_listed_whatever_its_name_means_in_a_pattern(network, fails_with):
+    peer = await network.logged_in()
+    await peer.publish({"d [1]*/x": content(1), "d 1/x": content(2)})
+    assert await paths(network, directory="d [1]*") == ["d [1]*/x"]
+    for wrong in ("", "/", "d/", "../d", "d//e"):
+        with fails_with(errors.InvalidInput) as caught:
+            await listed(network, directory=wrong)
+        assert caught.error.field == "directory"
 
 
 async def test_the_version_in_the_beat_follows_what_is_published(network):

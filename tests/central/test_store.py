@@ -107,6 +107,41 @@ async def listed(store, text="", **query):
     return [file.path for file in (await store.list_files(FileQuery(text=text, **query))).items]
 
 
+async def test_a_directory_lists_what_is_beneath_it_and_nothing_else_in_pages(store):
+    await join(store, ANA)
+    inside = ["d/a", "d/B", "d/b", "d/e/deep/x", "d/é"]
+    others = ["d", "D/a", "d!/x", "d0", "da/x", "e/d/x"]
+    await publish(store, ANA, *(entry(path) for path in inside + others))
+    for order in Order:
+        assert sorted(await listed(store, directory="d", order=order)) == sorted(inside)
+        found, after = [], None
+        while True:
+            page = await store.list_files(FileQuery(directory="d", order=order, after=after, limit=2))
+            found += [file.path for file in page.items]
+            if (after := page.next) is None:
+                break
+        assert sorted(found) == sorted(inside)
+    assert await listed(store, directory="d", order=Order.BY_NAME) == ["d/a", "d/B", "d/b", "d/e/deep/x", "d/é"]
+    assert await listed(store, directory="d/e/deep") == ["d/e/deep/x"]
+    assert await listed(store, directory="d/a") == []
+
+
+async def test_many_contents_are_located_at_once_each_at_a_few_of_its_holders(store):
+    await join(store, ANA, BEA, CAI)
+    await publish(store, ANA, entry("x", X), entry("y", Y))
+    await publish(store, BEA, entry("x", X))
+    await publish(store, CAI, stored=(X,))
+    found = await store.locate_many([Y, Z, X, Y], 8)
+    assert [[holder.peer_id for holder in sorted(of_one, key=str)] for of_one in found] == [
+        [ANA], [], [ANA, BEA, CAI], [ANA],
+    ]  # fmt: skip
+    assert found[0] == [FoundHolder(ANA, "peer a", ("h:1", "[::1]:2"))]
+    seen = {holder.peer_id for _ in range(40) for holder in (await store.locate_many([X], 1))[0]}
+    assert seen == {ANA, BEA, CAI}, "the load is spread"
+    await leave(store, ANA)
+    assert [len(of_one) for of_one in await store.locate_many([X, Y], 8)] == [2, 0]
+
+
 # Sessions and receipts
 
 

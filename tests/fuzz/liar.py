@@ -136,7 +136,7 @@ class Liar(grpc.GenericRpcHandler):
     def truth(self, name: str, body: bytes) -> bytes:
         """Returns an honest answer; an empty one where nobody cares."""
         service, _, rpc = name.partition("/")
-        if service == RELAY and rpc in {"GetManifest", "GetBlock"}:
+        if service == RELAY and rpc in {"GetManifest", "GetBlock", "GetContents"}:
             return self._held(rpc, body).SerializeToString()
         if service == RELAY:
             inner = self.truth(f"{CENTRAL}/{rpc}", body)
@@ -155,6 +155,8 @@ class Liar(grpc.GenericRpcHandler):
                 page_digests=MANIFEST.root.page_digests,
                 block_digests=MANIFEST.page(0),
             )
+        if rpc == "GetContents":
+            return relay.GetContentsResponse(contents=[relay.GivenContent(data=CONTENT)])
         index = relay.GetBlockRequest.FromString(body).index
         offset = layout.block_offset(index)
         return relay.GetBlockResponse(index=index, data=CONTENT[offset : offset + layout.block_length(index)])
@@ -174,6 +176,9 @@ class Liar(grpc.GenericRpcHandler):
             "ListPeers": lambda: pb2.ListPeersResponse(peers=[pb2.PeerListing(peer=self.myself)]),
             "LocateFile": lambda: pb2.LocateFileResponse(
                 size_bytes=size, holders=[content.Holder(peer=self.myself, complete=True)]
+            ),
+            "LocateFiles": lambda: pb2.LocateFilesResponse(
+                holders=[content.Holder(peer=self.myself, complete=True)], files=[pb2.LocatedFile(holders=[0])]
             ),
             "GetNeighbours": lambda: pb2.GetNeighboursResponse(neighbours=content.Neighbours(primary=self.myself)),
             "PlaceFile": lambda: pb2.PlaceFileResponse(placement=placement),

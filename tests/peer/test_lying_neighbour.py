@@ -55,6 +55,7 @@ def placement(**changed):
 
 FILES = pb2.ListFilesResponse(files=[file()])
 HOLDERS = pb2.LocateFileResponse(size_bytes=7, holders=[Holder(peer=info(), complete=True)])
+MANY_HOLDERS = pb2.LocateFilesResponse(holders=HOLDERS.holders, files=[pb2.LocatedFile(holders=[0])] * 2)
 PLACED = pb2.PlaceFileResponse(placement=placement())
 NEIGHBOURS = pb2.GetNeighboursResponse(neighbours=Neighbours(primary=info()))
 DETAILS = pb2.PlaceFileDetails(content_id=CONTENT, path="report.pdf", replicas=2)
@@ -62,11 +63,19 @@ SIGNED = sign_request(ME, "/relevo.v1.CentralDirectory/PlaceFile", DETAILS.Seria
 REQUESTS = {
     "ListFiles": pb2.ListFilesRequest(reference="report.pdf"),
     "LocateFile": pb2.LocateFileRequest(content_id=CONTENT),
+    "LocateFiles": pb2.LocateFilesRequest(content_ids=[CONTENT, b"e" * 32]),
     "PlaceFile": pb2.PlaceFileRequest(signed=SIGNED),
     "GetNeighbours": pb2.GetNeighboursRequest(peer_id=ME.peer_id),
 }
-TRUE = {"ListFiles": FILES, "LocateFile": HOLDERS, "PlaceFile": PLACED, "GetNeighbours": NEIGHBOURS}
+TRUE = {
+    "ListFiles": FILES,
+    "LocateFile": HOLDERS,
+    "LocateFiles": MANY_HOLDERS,
+    "PlaceFile": PLACED,
+    "GetNeighbours": NEIGHBOURS,
+}
 CALLS = {"ListFiles": "list_files", "LocateFile": "locate_file", "PlaceFile": "place_file"}
+CALLS["LocateFiles"] = "locate_files"
 CALLS["GetNeighbours"] = "get_neighbours"
 
 
@@ -94,6 +103,9 @@ class Central(Answers, CentralDirectoryServicer):
     async def LocateFile(self, request, context):
         return await self.answer("LocateFile", request)
 
+    async def LocateFiles(self, request, context):
+        return await self.answer("LocateFiles", request)
+
     async def PlaceFile(self, request, context):
         return await self.answer("PlaceFile", request)
 
@@ -107,6 +119,9 @@ class Neighbour(Answers, PeerRelayServicer):
 
     async def LocateFile(self, request, context):
         return relay_pb2.PeerRelayLocateFileResponse(response=await self.answer("LocateFile", request.request))
+
+    async def LocateFiles(self, request, context):
+        return relay_pb2.PeerRelayLocateFilesResponse(response=await self.answer("LocateFiles", request.request))
 
     async def PlaceFile(self, request, context):
         return relay_pb2.PeerRelayPlaceFileResponse(response=await self.answer("PlaceFile", request.request))
@@ -234,6 +249,24 @@ MISFITS = {
             "everywhere": info(addresses=["192.0.2.1:1"] * 17),
         }.items()
     },
+    "holders of nothing": ("LocateFiles", pb2.LocateFilesResponse(holders=HOLDERS.holders)),
+    "no holder of either": ("LocateFiles", pb2.LocateFilesResponse(files=[pb2.LocatedFile()] * 2)),
+    "holders of a third": (
+        "LocateFiles",
+        pb2.LocateFilesResponse(holders=HOLDERS.holders, files=[pb2.LocatedFile(holders=[0])] * 3),
+    ),
+    "a holder that is not described": (
+        "LocateFiles",
+        pb2.LocateFilesResponse(holders=HOLDERS.holders, files=[pb2.LocatedFile(holders=[1])]),
+    ),
+    "more holders of one than asked": (
+        "LocateFiles",
+        pb2.LocateFilesResponse(holders=list(HOLDERS.holders) * 9, files=[pb2.LocatedFile(holders=range(9))]),
+    ),
+    "many holders, one of them odd": (
+        "LocateFiles",
+        pb2.LocateFilesResponse(holders=[Holder(peer=info("x"))], files=[pb2.LocatedFile(holders=[0])]),
+    ),
     "no neighbour": ("GetNeighbours", pb2.GetNeighboursResponse()),
     "the peer itself": ("GetNeighbours", pb2.GetNeighboursResponse(neighbours=Neighbours(primary=info(ME.peer_id)))),
     "an odd backup": (
@@ -265,6 +298,13 @@ async def test_an_answer_that_is_none_to_what_was_asked_is_asked_again_of_centra
     assert world.first_way(REST + 1) == CENTRAL, "the liar is asked last"
 
 
+async def test_a_file_that_is_not_beneath_the_directory_asked_for_is_asked_again_of_central(world):
+    await world.neighbour("primary", ListFiles=pb2.ListFilesResponse(files=[file(path="docs2/report.pdf")]))
+    _, taken = await world.call("ListFiles", pb2.ListFilesRequest(directory="docs"))
+    assert taken.way.kind == CENTRAL
+    assert world.first_way(REST + 1) == CENTRAL, "the liar is asked last"
+
+
 @pytest.mark.parametrize("rpc", REQUESTS)
 async def test_a_forged_placement_is_asked_again_with_the_same_signed_request(world, rpc):
     await world.neighbour("primary", **{rpc: errors.NotFound("forged")})
@@ -272,7 +312,7 @@ async def test_a_forged_placement_is_asked_again_with_the_same_signed_request(wo
     assert world.central.asked == [(rpc, REQUESTS[rpc])]
 
 
-@pytest.mark.parametrize("rpc", ["ListFiles", "LocateFile", "GetNeighbours"])
+@pytest.mark.parametrize("rpc", ["ListFiles", "LocateFile", "LocateFiles", "GetNeighbours"])
 async def test_an_honest_neighbour_that_finds_something_costs_one_call(world, rpc):
     primary = await world.neighbour("primary")
     answer, taken = await world.call(rpc)

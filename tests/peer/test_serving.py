@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import errors
+from core.content import MAX_SMALL
 from core.manifest import checked_root, manifest_of
 from core.rpc import Server
 from core.status import from_rpc_error
@@ -17,7 +18,7 @@ from peer.chooser import BlockChooser
 from peer.limiter import Limiter
 from peer.relay_servicer import LONGEST_WAIT, RelayServicer
 from peer.sending import Sending
-from peer.serving import MOST_BITMAP, Serving
+from peer.serving import MOST_BITMAP, MOST_CONTENTS, Serving
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub, add_PeerRelayServicer_to_server
@@ -27,14 +28,16 @@ DATA = random.Random(3).randbytes(10 * BLOCK + 5)
 MANIFEST = manifest_of(DATA)
 ID = MANIFEST.content_id
 EMPTY_ID = manifest_of(b"").content_id
+SMALL = [random.Random(number).randbytes(MAX_SMALL) for number in range(6)]
+SMALL_IDS = [manifest_of(data).content_id for data in SMALL]
 LAST = 10
 
 
 class Shelf:
-    """Two contents; reading can be held up, or fail."""
+    """Two contents, and some small ones; reading can be held up, or fail."""
 
     def __init__(self):
-        self.contents = {ID: DATA, EMPTY_ID: b""}
+        self.contents = {ID: DATA, EMPTY_ID: b"", **dict(zip(SMALL_IDS, SMALL, strict=True))}
         self.gate = None
         self.reading = asyncio.Event()
         self.failure = None
@@ -43,6 +46,22 @@ class Shelf:
         if content_id not in self.contents:
             raise errors.NotFound("this peer does not hold that content")
         return manifest_of(self.contents[content_id])
+
+    async def read_small(self, content_ids, room):
+        said = []
+        for content_id in content_ids:
+            data = self.contents.get(content_id)
+            if data is not None and len(data) <= MAX_SMALL:
+                if said and len(data) > room:
+                    break
+                room -= len(data)
+            self.reading.set()
+            if self.gate:
+                await self.gate.wait()
+            if data is None:
+                data = errors.NotFound("not held")
+            said.append(errors.NotPossible("large") if isinstance(data, bytes) and len(data) > MAX_SMALL else data)
+        return said
 
     async def read_block(self, content_id, index):
         layout = (await self.manifest(content_id)).layout
@@ -73,6 +92,9 @@ class Echo:
 
     async def locate_file(self, request):
         return self._note(request, central_pb2.LocateFileResponse(next_page_token="locate"))
+
+    async def locate_files(self, request):
+        return self._note(request, central_pb2.LocateFilesResponse())
 
     async def place_file(self, request):
         return self._note(request, central_pb2.PlaceFileResponse())
@@ -317,9 +339,61 @@ async def test_a_caller_that_goes_away_gives_its_slot_back(relay):
     await all_given_back(relay)
 
 
+async def test_small_contents_are_given_whole_in_their_order_and_what_is_not_is_told_apart(relay):
+    request = pb2.GetContentsRequest(content_ids=[SMALL_IDS[1], bytes(32), ID, EMPTY_ID, SMALL_IDS[0]])
+    given = (await relay.stub.GetContents(request, timeout=5)).contents
+    assert [one.WhichOneof("outcome") for one in given] == ["data", "problem", "problem", "data", "data"]
+    assert [given[0].data, given[3].data, given[4].data] == [SMALL[1], b"", SMALL[0]]
+    assert [given[1].problem, given[2].problem] == [pb2.CONTENT_PROBLEM_NOT_HELD, pb2.CONTENT_PROBLEM_TOO_LARGE]
+    assert relay.serving.sending.sent_bytes == 2 * MAX_SMALL
+
+
+async def test_an_answer_with_contents_ends_at_a_mebibyte_or_at_what_its_caller_takes_but_has_one(relay):
+    for most, count in ((0, 4), (2 * MAX_SMALL, 2), (2 * MAX_SMALL - 1, 1), (1, 1)):
+        request = pb2.GetContentsRequest(content_ids=SMALL_IDS, most_bytes=most)
+        assert [one.data for one in (await relay.stub.GetContents(request, timeout=5)).contents] == SMALL[:count]
+
+
+@pytest.mark.parametrize("ids", [[], [ID] * (MOST_CONTENTS + 1), [b"short"], [ID, b"x" * 33]])
+async def test_a_request_for_contents_names_some_and_not_too_many(relay, ids):
+    error = await relay.refused(relay.stub.GetContents(pb2.GetContentsRequest(content_ids=ids), timeout=5))
+    assert type(error) is errors.InvalidInput
+    await all_given_back(relay)
+
+
+@pytest.mark.parametrize("timeout", [None, LONGEST_WAIT + 10])
+async def test_a_call_for_contents_has_a_deadline_like_one_for_a_block(relay, timeout):
+    request = pb2.GetContentsRequest(content_ids=SMALL_IDS)
+    error = await relay.refused(relay.stub.GetContents(request, timeout=timeout))
+    assert "a deadline, of 130 s at most" in str(error)
+
+
+async def test_a_call_for_contents_takes_a_slot_like_one_for_a_block(relay):
+    relay.shelf.gate = asyncio.Event()
+    request = pb2.GetContentsRequest(content_ids=SMALL_IDS)
+    calls = [asyncio.ensure_future(relay.stub.GetContents(request, timeout=20)) for _ in range(3)]
+    await all_reading(relay, 3)
+    assert type(await relay.refused(relay.stub.GetContents(request, timeout=5))) is errors.Busy
+    assert type(await relay.refused(relay.block(index=0))) is errors.Busy
+    relay.shelf.gate.set()
+    await asyncio.gather(*calls)
+    await all_given_back(relay)
+
+
+async def test_a_limited_upload_gives_few_contents_at_once_and_owes_for_one_that_is_larger(relay):
+    relay.upload.change(10 * MAX_SMALL)
+    request = pb2.GetContentsRequest(content_ids=[EMPTY_ID, *SMALL_IDS])
+    assert len((await relay.stub.GetContents(request, timeout=5)).contents) == 2
+    relay.upload.give_back(MAX_SMALL)
+    relay.upload.change(MAX_SMALL)
+    assert len((await relay.stub.GetContents(pb2.GetContentsRequest(content_ids=SMALL_IDS), timeout=5)).contents) == 1
+    assert relay.upload._limit._level < -MAX_SMALL / 2
+
+
 CARRIED = [
     ("ListFiles", pb2.PeerRelayListFilesRequest(request=central_pb2.ListFilesRequest(page_size=7))),
     ("LocateFile", pb2.PeerRelayLocateFileRequest(request=central_pb2.LocateFileRequest(content_id=ID))),
+    ("LocateFiles", pb2.PeerRelayLocateFilesRequest(request=central_pb2.LocateFilesRequest(content_ids=[ID]))),
     ("PlaceFile", pb2.PeerRelayPlaceFileRequest(request=central_pb2.PlaceFileRequest())),
     ("GetNeighbours", pb2.PeerRelayGetNeighboursRequest(request=central_pb2.GetNeighboursRequest())),
 ]

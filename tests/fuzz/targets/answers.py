@@ -22,6 +22,7 @@ from peer.manifest_fetch import ManifestTimes
 from peer.progress import Progress
 from peer.settings import ServeSettings, control_address
 from peer.transfer import FetchRequest
+from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as control
 from relevo.v1.content_pb2 import Neighbours
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
@@ -172,6 +173,10 @@ class AnswerTarget(Target):
             "LocateFile": self._fetch,
             "GetManifest": self._fetch,
             "GetBlock": self._fetch,
+            "LocateFiles": lambda: self._peer.routes.locate_files(
+                central_pb2.LocateFilesRequest(content_ids=[MANIFEST.content_id])
+            ),
+            "GetContents": self._fetch,
         }
 
     async def _beat(self) -> None:

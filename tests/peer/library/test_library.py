@@ -9,9 +9,10 @@ import unicodedata
 
 import pytest
 
+from core.content import MAX_SMALL
 from core.errors import AlreadyExists, Busy, Corrupt, InvalidInput, NotFound, NotPossible
 from core.manifest import manifest_of
-from peer import reflink
+from peer import reflink, rooted
 
 
 def _id(data):
@@ -331,6 +332,49 @@ async def test_one_content_at_several_places_is_read_from_whichever_is_left(libr
     assert await library.find_local(_id(data)) == library_bench.shared / "four"
     with pytest.raises(IndexError):
         await library.read_block(_id(data), 4)
+
+
+async def test_small_files_are_read_whole_and_what_cannot_be_is_told_apart(library_bench):
+    large = bytes(MAX_SMALL + 1)
+    for name, data in {"a": b"a", "b": b"b" * 600, "empty": b"", "large": large}.items():
+        library_bench.write(name, data)
+    library = await library_bench.open()
+    asked = [_id(b"a"), _id(b"not here"), _id(large), _id(b""), _id(b"b" * 600)]
+    read = await library.read_small(asked, 1000)
+    assert [read[0], read[3], read[4]] == [b"a", b"", b"b" * 600]
+    assert [type(read[1]), type(read[2])] == [NotFound, NotPossible]
+    assert len(await library.read_small(asked, 600)) == 4, "with one more it would be too much"
+    assert await library.read_small(asked[::-1], 1) == [b"b" * 600], "the first is read whatever there is room for"
+
+
+async def test_a_small_file_that_changed_is_withdrawn_and_read_where_else_it_is(library_bench):
+    library_bench.write("one", b"same")
+    library_bench.write("two", b"same")
+    library_bench.write("alone", b"mine")
+    library = await library_bench.open()
+    stamp = (library_bench.shared / "one").stat()
+    (library_bench.shared / "one").write_bytes(b"diff")
+    os.utime(library_bench.shared / "one", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    (library_bench.shared / "alone").write_bytes(b"other")
+    read = await library.read_small([_id(b"mine"), _id(b"same"), _id(b"mine")], 1000)
+    assert read[1] == b"same"
+    assert type(read[0]) is type(read[2]) is NotFound
+    await library_bench.until(library, lambda: library.files.get("one") and library.files["one"].size == 4)
+    await library_bench.until(library, lambda: _id(b"diff") in {file.content_id for file in library.files.values()})
+
+
+async def test_running_out_of_descriptors_withdraws_no_small_file(library_bench, monkeypatch):
+    library_bench.write("a", b"a")
+    library = await library_bench.open()
+
+    def none_left(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(rooted, "open_file", none_left)
+    with pytest.raises(Busy):
+        await library.read_small([_id(b"a")], 10)
+    monkeypatch.undo()
+    assert await library.read_small([_id(b"a")], 10) == [b"a"]
 
 
 async def test_a_file_that_vanished_cannot_be_read_once_its_descriptor_is_closed(library_bench):
