@@ -42,6 +42,7 @@ def _descendants(kind: type[RelevoError]) -> Iterator[type[RelevoError]]:
 BY_STATUS: dict[tuple[str, str], type[RelevoError]] = {
     (kind.code, kind.reason): kind for kind in _descendants(RelevoError) if kind is not WrongIdentity
 }
+_NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 # What an aio stream says when its connection ends while it writes.
 _LOST = "Internal error from Core"
 # What the transport says when the handshake shows another name, or a certificate of another authority.
@@ -80,6 +81,12 @@ def to_status(error: RelevoError) -> Status:
 def _sendable(text: str) -> str:
     """Returns `text` as protobuf takes it, surrogates of odd file names escaped, cut to what fits."""
     return text.encode("utf-8", "backslashreplace")[:_MAX_MESSAGE_BYTES].decode("utf-8", "ignore")
+
+
+def from_code(code: int, message: str) -> RelevoError:
+    """Returns the error that a canonical code (0 to 16) and its text stand for, as they are kept in a message."""
+    kind = BY_STATUS.get((_NAMES.get(code, ""), ""), Defect)
+    return InvalidInput("", message) if issubclass(kind, InvalidInput) else kind(message)
 
 
 def from_rpc_error(error: BaseException) -> RelevoError:

@@ -12,6 +12,7 @@ from peer.contacts import Contact
 from peer.credentials import Credentials
 from peer.downloads import Downloads
 from peer.library import Library
+from peer.orders import checked_rate, order_of, priority_of
 from peer.publishing import Publisher
 from peer.renewal import Renewal
 from peer.routes import TIMEOUT, Routes
@@ -86,6 +87,8 @@ class ControlServicer(PeerControlServicer):
             session_id=session.login.session_id if session.login else "",
             membership=self._membership(),
             publishing_problem=parts.publisher.problem,
+            rate_limits=self._rate_limits(),
+            max_downloads=parts.transfers.at_once,
         )
 
     def _membership(self) -> pb2.MembershipStatus | None:
@@ -124,7 +127,9 @@ class ControlServicer(PeerControlServicer):
         return pb2.PeerControlGetPlacementResponse(response=response)
 
     async def StartDownload(self, request: pb2.StartDownloadRequest, context: Context) -> pb2.StartDownloadResponse:
-        transfer = self._parts.downloads.start(request.file, request.directory)
+        order = order_of(request, request.options)
+        transfer = self._parts.downloads.start(request.file, request.directory, order)
+        await self._parts.transfers.kept(transfer)
         return pb2.StartDownloadResponse(transfer=transfer_message(transfer, self._parts.clock()))
 
     async def StartUpload(self, request: pb2.StartUploadRequest, context: Context) -> pb2.StartUploadResponse:
@@ -157,6 +162,40 @@ class ControlServicer(PeerControlServicer):
     async def CancelTransfer(self, request: pb2.CancelTransferRequest, context: Context) -> pb2.CancelTransferResponse:
         transfer = await self._parts.transfers.cancel(request.transfer_id)
         return pb2.CancelTransferResponse(transfer=transfer_message(transfer, self._parts.clock()))
+
+    async def PauseTransfer(self, request: pb2.PauseTransferRequest, context: Context) -> pb2.PauseTransferResponse:
+        transfer = await self._parts.transfers.pause(request.transfer_id)
+        return pb2.PauseTransferResponse(transfer=transfer_message(transfer, self._parts.clock()))
+
+    async def ResumeTransfer(self, request: pb2.ResumeTransferRequest, context: Context) -> pb2.ResumeTransferResponse:
+        transfer = await self._parts.transfers.resume(request.transfer_id)
+        return pb2.ResumeTransferResponse(transfer=transfer_message(transfer, self._parts.clock()))
+
+    async def SetTransferPriority(
+        self, request: pb2.SetTransferPriorityRequest, context: Context
+    ) -> pb2.SetTransferPriorityResponse:
+        priority = priority_of(request.priority)
+        transfer = await self._parts.transfers.prioritise(request.transfer_id, priority)
+        return pb2.SetTransferPriorityResponse(transfer=transfer_message(transfer, self._parts.clock()))
+
+    async def SetRateLimits(self, request: pb2.SetRateLimitsRequest, context: Context) -> pb2.SetRateLimitsResponse:
+        wanted = {
+            limiter: checked_rate(getattr(request, field), field)
+            for field, limiter in (
+                ("upload_bytes_per_second", self._parts.serving.sending.limiter),
+                ("download_bytes_per_second", self._parts.transfers.limiter),
+            )
+            if request.HasField(field)
+        }
+        for limiter, rate in wanted.items():
+            limiter.change(rate)
+        return pb2.SetRateLimitsResponse(rate_limits=self._rate_limits())
+
+    def _rate_limits(self) -> pb2.RateLimits:
+        return pb2.RateLimits(
+            upload_bytes_per_second=round(self._parts.serving.sending.limiter.rate),
+            download_bytes_per_second=round(self._parts.transfers.limiter.rate),
+        )
 
     async def Logout(self, request: pb2.PeerControlLogoutRequest, context: Context) -> pb2.PeerControlLogoutResponse:
         return pb2.PeerControlLogoutResponse(confirmed=await self._parts.leave())

@@ -29,12 +29,16 @@ from peer.downloads import Downloads
 from peer.enrolling import Enrolling
 from peer.holders import Holders
 from peer.joining import Joined, joined
+from peer.journal import Journal
+from peer.keeping import Keeping
 from peer.library import Library
+from peer.limiter import Limiter
 from peer.publishing import Publisher
 from peer.relay_servicer import RelayServicer
 from peer.renewal import Renewal
 from peer.reporting import Reporter
 from peer.routes import Routes
+from peer.sending import Sending
 from peer.serving import Serving
 from peer.session import Introduction, Session
 from peer.settings import ServeSettings, control_address, control_socket
@@ -89,8 +93,15 @@ class Peer:
             wall=wall,
         )
         self.renewal = self._renewal(member, clock)
-        self.serving = Serving(self.library, slots=settings.slots, slots_each=settings.slots_each)
-        self.transfers = Transfers(wall)
+        sending = Sending(Limiter(clock, settings.upload_limit))
+        self.serving = Serving(self.library, slots=settings.slots, slots_each=settings.slots_each, sending=sending)
+        self.keeping = Keeping(Journal(settings.home / "journal.db"))
+        self.transfers = Transfers(
+            wall,
+            limiter=Limiter(clock, settings.download_limit),
+            keeper=self.keeping,
+            at_once=settings.max_downloads,
+        )
         self.publisher = Publisher(self.library, self.session, self.channels)
         holders = Holders(self.routes)
         self.reporter = Reporter(self.routes, holders, self.session, clock)
@@ -144,6 +155,7 @@ class Peer:
         socket.unlink(missing_ok=True)
         self.control.listen(control_address(self.settings.home))
         await self.library.start()
+        await self.keeping.restore(self.transfers, self.downloads.ways())
         await self.server.start(RELAY)
         await self.control.start(CONTROL)
         self._run(self.session.run(), self.publisher.run(), self.reporter.run())
@@ -157,6 +169,7 @@ class Peer:
             if self.credentials:
                 steps.push_async_callback(self.credentials.close)
             steps.push_async_callback(self.channels.close)
+            steps.push_async_callback(self.keeping.close)
             steps.push_async_callback(self.library.close)
             steps.push_async_callback(self.control.stop, DRAIN)
             steps.push_async_callback(self.server.stop, DRAIN)
@@ -183,6 +196,7 @@ class Peer:
         def logged_in(central: str, version: int) -> None:
             self.routes.central = central
             self.publisher.logged_in(version)
+            self.transfers.try_again()
 
         def neighbours(found: Neighbours) -> None:
             self.routes.neighbours = found

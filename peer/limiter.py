@@ -22,6 +22,10 @@ class Limiter:
         """Bytes a second; 0: no limit."""
         return self._limit.rate
 
+    def another(self, rate: float) -> "Limiter":
+        """Returns a further limit, by the same clock."""
+        return Limiter(self._clock, rate)
+
     def change(self, rate: float) -> None:
         """Sets the rate from now on, for those who wait already too."""
         self._limit.change(rate, self._clock())

@@ -26,6 +26,8 @@ log = logging.getLogger("relevo.settings")
 SLOTS = 128
 # Blocks given at once to one peer: twice as many as a download asks of one holder.
 SLOTS_EACH = 32
+# Downloads that run at once; the others wait.
+MAX_DOWNLOADS = 16
 SOCKET_NAME = "relevo.sock"
 # Paths of Unix sockets end at 107 bytes on Linux and at 103 on macOS; a longer one cannot be bound.
 MAX_SOCKET_PATH = 103
@@ -48,6 +50,9 @@ class ServeSettings:
         store_quota: most bytes to store for others.
         slots: most blocks given at once.
         slots_each: most blocks given at once to one peer.
+        upload_limit: most bytes a second to others, all together; 0: no limit.
+        download_limit: most bytes a second from others, all together; 0: no limit.
+        max_downloads: most downloads that run at once.
         limits: what the server for other peers takes from the network at once.
         join: the token with which to become a member; empty when the home is one's already.
         insecure: serve and call in plaintext, without certificates.
@@ -64,6 +69,9 @@ class ServeSettings:
     store_quota: int = 10 << 30
     slots: int = SLOTS
     slots_each: int = SLOTS_EACH
+    upload_limit: int = 0
+    download_limit: int = 0
+    max_downloads: int = MAX_DOWNLOADS
     limits: Limits = field(default_factory=Limits)
     join: str = field(default="", repr=False)
     insecure: bool = False

@@ -109,7 +109,7 @@ class Storing:
                 placement_id=store.placement_id,
             )
             self._under_way[content_id] = _Promise(size, asked_for, transfer)
-            transfer.task.add_done_callback(lambda _: self._under_way.pop(content_id))
+            transfer.ended.add_done_callback(lambda _: self._under_way.pop(content_id))
 
     async def _keep(self, transfer: Transfer, size: int, asked_for: set[str]) -> None:
         try:
@@ -152,7 +152,7 @@ class Storing:
             await asyncio.to_thread(rooted.make_directories, place.parents[2], "/".join(place.parts[-3:-1]), 0o700)
         except OSError as error:
             raise disk_error(error, place.parent) from error
-        fetched = await self._downloader.fetch(request, transfer.progress)
+        fetched = await self._downloader.fetch(request, transfer.progress, transfer.allowance)
         await self._library.add_stored(fetched.manifest)
 
     def _decline(self, placement_ids: set[str], reason: str) -> None:

@@ -1,13 +1,30 @@
 """What the command line is shown: the daemon's state as messages."""
 
+import asyncio
+from collections.abc import Mapping
+from typing import TypeVar
+
 import grpc
 
-from core.times import to_duration, to_timestamp
+from core.errors import NotPossible
+from core.status import from_code
+from core.times import from_timestamp, to_duration, to_timestamp
 from peer.membership import Membership
-from peer.transfers import Kind, State, Transfer
+from peer.orders import PRIORITIES
+from peer.pieces import unlimited
+from peer.progress import Progress
 from peer.ways import Taken
-from relevo.v1.peer_control_pb2 import MembershipStatus, Route, TransferKind, TransferSource, TransferState
+from peer.work import Kind, State, Transfer
+from relevo.v1.peer_control_pb2 import (
+    MembershipStatus,
+    Route,
+    TransferKind,
+    TransferSource,
+    TransferState,
+)
 from relevo.v1.peer_control_pb2 import Transfer as TransferMessage
+
+K = TypeVar("K")
 
 _KINDS = {
     Kind.DOWNLOAD: TransferKind.TRANSFER_KIND_DOWNLOAD,
@@ -17,6 +34,7 @@ _KINDS = {
 _STATES = {
     State.WAITING: TransferState.TRANSFER_STATE_WAITING,
     State.RUNNING: TransferState.TRANSFER_STATE_RUNNING,
+    State.PAUSED: TransferState.TRANSFER_STATE_PAUSED,
     State.DONE: TransferState.TRANSFER_STATE_DONE,
     State.FAILED: TransferState.TRANSFER_STATE_FAILED,
     State.CANCELLED: TransferState.TRANSFER_STATE_CANCELLED,
@@ -53,6 +71,8 @@ def membership_message(membership: Membership, renew_time: float) -> MembershipS
 def transfer_message(transfer: Transfer, now: float) -> TransferMessage:
     """Returns a transfer as it stands; `now` is monotonic and dates the rate."""
     progress = transfer.progress
+    rate = progress.rate(now) if transfer.state is State.RUNNING else 0.0
+    rest = progress.size - progress.done_bytes
     sources = sorted(progress.sources.values(), key=lambda source: -source.bytes)
     return TransferMessage(
         transfer_id=transfer.transfer_id,
@@ -74,10 +94,55 @@ def transfer_message(transfer: Transfer, now: float) -> TransferMessage:
             )
             for source in sources
         ],
-        rate_bytes_per_second=round(progress.rate(now)) if transfer.running else 0,
+        rate_bytes_per_second=round(rate),
         start_time=to_timestamp(transfer.start_time),
         end_time=None if transfer.end_time is None else to_timestamp(transfer.end_time),
         error_code=grpc.StatusCode[transfer.error.code].value[0] if transfer.error else 0,
         error_message=str(transfer.error) if transfer.error else "",
         placement_id=transfer.placement_id,
+        waiting_reason=transfer.waiting_reason,
+        priority=PRIORITIES[transfer.priority] if transfer.kind is Kind.DOWNLOAD else None,
+        rate_limit_bytes_per_second=round(transfer.allowance.own.rate),
+        detached=transfer.detached,
+        remaining_time=to_duration(rest / rate) if round(rate) and rest >= 0 else None,
     )
+
+
+def ended_transfer(message: TransferMessage) -> Transfer:
+    """Returns a transfer that ended before this daemon started, from what `transfer_message` made of it then.
+
+    Raises:
+        ValueError: it is of a kind, or in a state, that this version does not know.
+    """
+    nobody = unlimited()
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended.set_result(None)
+    failed = message.error_code != 0
+    return Transfer(
+        transfer_id=message.transfer_id,
+        kind=_back(_KINDS, message.kind),
+        path=message.path,
+        target=message.target,
+        progress=Progress(message.size_bytes, message.done_bytes, message.resumed_bytes, message.copied_bytes),
+        start_time=from_timestamp(message.start_time),
+        work=_over,
+        allowance=nobody,
+        ended=ended,
+        content_id=message.content_id,
+        priority=_back(PRIORITIES, message.priority),
+        detached=message.detached,
+        state=_back(_STATES, message.state),
+        end_time=from_timestamp(message.end_time),
+        error=from_code(message.error_code, message.error_message) if failed else None,
+    )
+
+
+async def _over(transfer: Transfer) -> None:
+    raise NotPossible(f"{transfer.transfer_id} has ended")
+
+
+def _back(table: Mapping[K, int], value: int) -> K:
+    for key, number in table.items():
+        if number == value:
+            return key
+    raise ValueError(f"{value} is not known")

@@ -139,6 +139,9 @@ FIELDS = {
     "PeerControl.ListTransfers": {"page_token": TEXT},
     "PeerControl.GetTransfer": {"transfer_id": ID},
     "PeerControl.CancelTransfer": {"transfer_id": ID},
+    "PeerControl.PauseTransfer": {"transfer_id": ID},
+    "PeerControl.ResumeTransfer": {"transfer_id": ID},
+    "PeerControl.SetTransferPriority": {"transfer_id": ID},
     "PeerControl.GetPlacement": {"request.placement_id": ID},
 }  # fmt: skip
 ROWS = [(method, field) for method, fields in FIELDS.items() for field in fields]
@@ -390,7 +393,7 @@ async def test_a_hostile_name_does_nothing(victims, method, field):
         found[code] += 1
         assert code in wanted(kind, value), (value, code)
     assert sum(found.values()) >= 300 // step
-    await asyncio.gather(*(transfer.task for transfer in victims.peer.transfers.running()), return_exceptions=True)
+    await asyncio.gather(*(transfer.ended for transfer in victims.peer.transfers.running()))
     assert victims.outside() == before
     assert {path.name for path in (victims.base / "root" / "shared").iterdir()} == {"song.txt"}
     assert not list((victims.base / "root" / "to").iterdir())

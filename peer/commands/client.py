@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 import grpc
 
 from core.errors import InvalidInput, RelevoError, Unreachable
-from core.status import BY_STATUS, from_rpc_error
+from core.status import from_code, from_rpc_error
 from peer.settings import control_address, control_socket
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as pb2
@@ -28,7 +28,6 @@ TIMEOUT = 30.0
 PAGE = 500
 # A page of the longest names must fit.
 _OPTIONS = (("grpc.max_receive_message_length", 16 * 1024 * 1024), ("grpc.enable_http_proxy", 0))
-_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 def runs(home: Path) -> bool:
@@ -179,6 +178,4 @@ def _text(value: str, field: str) -> str:
 
 def error_of(transfer: pb2.Transfer) -> RelevoError:
     """Returns the error that a failed transfer ended with."""
-    kind = BY_STATUS.get((_CODES.get(transfer.error_code, ""), ""), RelevoError)
-    message = transfer.error_message or "the transfer failed; the daemon's log says why"
-    return InvalidInput("", message) if issubclass(kind, InvalidInput) else kind(message)
+    return from_code(transfer.error_code, transfer.error_message or "the transfer failed; the daemon's log says why")

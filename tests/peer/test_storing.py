@@ -32,7 +32,7 @@ class Downloader:
         self.contents[manifest.content_id] = data
         return manifest.content_id
 
-    async def fetch(self, request, progress):
+    async def fetch(self, request, progress, allowance):
         async with self.asked:
             self.requests.append(request)
             self.asked.notify_all()

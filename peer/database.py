@@ -1,0 +1,82 @@
+"""Opens a SQLite database of the peer's home: of the right kind and version, undamaged, or begun anew."""
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import NotPossible
+
+log = logging.getLogger("relevo.home")
+_ASIDE = ".damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a database is: SQLite's application id, a version of its own, and its tables."""
+
+    application: int
+    version: int
+    schema: str
+
+
+def open_database(path: Path, kind: Kind) -> sqlite3.Connection:
+    """Opens or makes a database, in WAL mode and without implicit transactions; any thread may use it, one at a time.
+
+    One that is damaged, or of another kind or version, is set aside as `….damaged` and begun anew.
+
+    Raises:
+        NotPossible: it cannot be opened, for a reason other than damage.
+    """
+    try:
+        return _open(path, kind)
+    except sqlite3.OperationalError as error:  # locked, no space, no permission: not a damaged file
+        raise NotPossible(f"{path} cannot be opened ({error})") from error
+    except sqlite3.DatabaseError as error:
+        log.warning("%s is set aside and begun anew: %s", path, error)
+        for end in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + end).replace(path.with_name(path.name + _ASIDE + end))
+        return _open(path, kind)
+
+
+@contextlib.contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Makes what is done within it durable together, or not at all."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def _open(path: Path, kind: Kind) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        problem = _problem(database, kind)
+        if problem:
+            raise sqlite3.DatabaseError(problem)  # noqa: TRY301 - closed below like all others
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.executescript(kind.schema)
+        database.execute(f"PRAGMA application_id = {kind.application}")
+        database.execute(f"PRAGMA user_version = {kind.version}")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _problem(database: sqlite3.Connection, kind: Kind) -> str:
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and (application, version) != (kind.application, kind.version):
+        return "it is not a database of this kind and version"
+    (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    return "" if answer == "ok" else str(answer)

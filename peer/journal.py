@@ -1,0 +1,129 @@
+"""What the peer has promised to fetch, and how it ended: a SQLite database in its home.
+
+Everything is on disk when a call returns: what was accepted goes on after a power loss, what was cancelled does not.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from core.errors import NotPossible
+from peer.database import Kind, open_database, transaction
+
+# Ended downloads that are remembered.
+REMEMBERED = 1000
+_KIND = Kind(
+    0x52454A4C,
+    1,
+    """
+CREATE TABLE IF NOT EXISTS accepted (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+    request BLOB NOT NULL, start_time REAL NOT NULL, priority INTEGER NOT NULL, paused INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS ended (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, transfer BLOB NOT NULL);
+""",
+)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A download that has not ended.
+
+    Attributes:
+        transfer_id: its own.
+        kind: full name of the request's message.
+        request: the message with which it was asked for, serialized.
+        start_time: when it was accepted, in seconds since 1970.
+        priority: the value of its priority.
+        paused: whether its user has paused it.
+    """
+
+    transfer_id: str
+    kind: str
+    request: bytes
+    start_time: float
+    priority: int
+    paused: bool
+
+
+def _told(function: Callable[Concatenate["Journal", P], R]) -> Callable[Concatenate["Journal", P], R]:
+    """Turns errors of SQLite into one sentence for the user."""
+
+    def told(self: "Journal", /, *args: P.args, **keywords: P.kwargs) -> R:
+        try:
+            return function(self, *args, **keywords)
+        except sqlite3.Error as error:
+            raise NotPossible(f"{self.path} cannot be used ({error}); is the disk full or failing?") from error
+
+    told.__doc__ = function.__doc__
+    return told
+
+
+class Journal:
+    """The database. Its methods block; they may be called from any thread, one at a time.
+
+    Raises:
+        NotPossible: from every method, when the database cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: sqlite3.Connection | None = None
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        if self._opened is None:
+            raise sqlite3.ProgrammingError("the journal is not open")
+        return self._opened
+
+    def open(self) -> None:
+        """Opens the database, or makes it; nothing else may be called before. A damaged one is begun anew."""
+        self._opened = open_database(self.path, _KIND)
+
+    @_told
+    def close(self) -> None:
+        """Closes the database, if it is open; nothing may be called afterwards."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    @_told
+    def accepted(self) -> list[Accepted]:
+        """Returns the downloads that have not ended, in the order in which they were accepted."""
+        columns = "transfer_id, kind, request, start_time, priority, paused"
+        rows = self._database.execute(f"SELECT {columns} FROM accepted ORDER BY number")  # noqa: S608
+        return [
+            Accepted(transfer_id, kind, request, start_time, priority, bool(paused))
+            for transfer_id, kind, request, start_time, priority, paused in rows
+        ]
+
+    @_told
+    def accept(self, download: Accepted) -> None:
+        """Remembers a download; one with the same id is replaced, and keeps its place."""
+        self._database.execute(
+            "INSERT INTO accepted (transfer_id, kind, request, start_time, priority, paused) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (transfer_id) DO UPDATE SET priority = excluded.priority, paused = excluded.paused",
+            (
+                *(download.transfer_id, download.kind, download.request, download.start_time),
+                *(download.priority, download.paused),
+            ),
+        )
+
+    @_told
+    def end(self, transfer_id: str, transfer: bytes) -> None:
+        """Remembers that a download has ended, and `transfer`, a serialized message that says how."""
+        with transaction(self._database):
+            self._database.execute("DELETE FROM accepted WHERE transfer_id = ?", (transfer_id,))
+            self._database.execute(
+                "INSERT OR REPLACE INTO ended (transfer_id, transfer) VALUES (?, ?)", (transfer_id, transfer)
+            )
+            self._database.execute(
+                "DELETE FROM ended WHERE number <= (SELECT max(number) FROM ended) - ?", (REMEMBERED,)
+            )
+
+    @_told
+    def ended(self) -> list[bytes]:
+        """Returns how the last downloads ended, the oldest first; at most REMEMBERED."""
+        return [transfer for (transfer,) in self._database.execute("SELECT transfer FROM ended ORDER BY number")]
