@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
@@ -120,11 +120,16 @@ class Programs:
         """
         log = self.base / f"{name}.log"
         with log.open("ab") as errors:
-            return Program(name, self._start(arguments, errors), log)
+            return Program(name, self._start(_module(arguments), errors), log)
+
+    def launch(self, command: Sequence[str], log: Path) -> "subprocess.Popen[str]":
+        """Starts somebody else's program, by its absolute path; what it says goes to `log`."""
+        with log.open("ab") as errors:
+            return self._start(command, errors, errors)
 
     def begin(self, *arguments: str | Path) -> "subprocess.Popen[str]":
         """Starts a command and returns at once; `finish` waits for it."""
-        return self._start(arguments, subprocess.PIPE)
+        return self._start(_module(arguments), subprocess.PIPE)
 
     def finish(self, command: "subprocess.Popen[str]") -> str:
         """Returns what a command wrote to stdout.
@@ -164,12 +169,14 @@ class Programs:
                     stream.close()
         self._processes.clear()
 
-    def _start(self, arguments: tuple[str | Path, ...], errors: int | IO[bytes]) -> "subprocess.Popen[str]":
+    def _start(
+        self, command: Sequence[str], errors: int | IO[bytes], output: int | IO[bytes] = subprocess.PIPE
+    ) -> "subprocess.Popen[str]":
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RELEVO_")}
         process = subprocess.Popen(
-            [sys.executable, "-c", _LEASH, str(os.getpid()), sys.executable, "-m", *map(str, arguments)],
+            [sys.executable, "-c", _LEASH, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=errors,
             text=True,
             encoding="utf-8",
@@ -179,6 +186,11 @@ class Programs:
         )
         self._processes.append(process)
         return process
+
+
+def _module(arguments: Sequence[str | Path]) -> list[str]:
+    """Returns the command line of one of this repository's programs."""
+    return [sys.executable, "-m", *map(str, arguments)]
 
 
 def _shown(command: "subprocess.Popen[str]") -> str:
