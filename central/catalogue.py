@@ -1,6 +1,8 @@
 """Use cases of the catalogue: publishing, searching, locating."""
 
+import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from central import encode
 from central.decode import Caller, file_query, file_token
@@ -17,10 +19,17 @@ from relevo.v1 import central_directory_pb2 as pb2
 
 # Holders of each content that are named when many are looked up: enough to share the work and to lose some.
 HOLDERS_EACH = 8
+# A library that starts over begins at a version that no earlier one has had, also not at a central that was lost: a
+# peer that finds the version that it remembers need not publish anything.
+FIRST_VERSIONS = 1 << 52
 
 
 class Catalogue:
-    """Which live peer holds which file."""
+    """Which live peer holds which file.
+
+    Args:
+        first_version: draws the version of a library that starts over.
+    """
 
     def __init__(
         self,
@@ -33,6 +42,7 @@ class Catalogue:
         reports: Reports,
         quotas: Quotas,
         wall: Callable[[], float],
+        first_version: Callable[[], int] = lambda: secrets.randbelow(FIRST_VERSIONS) + 1,
     ) -> None:
         self._store = store
         self._roster = roster
@@ -42,6 +52,7 @@ class Catalogue:
         self._reports = reports
         self._quotas = quotas
         self._wall = wall
+        self._first_version = first_version
 
     async def publish(self, caller: Caller, batch: Batch) -> bytes:
         """Applies changes of a peer's library and returns the serialized PublishFilesResponse.
@@ -56,12 +67,12 @@ class Catalogue:
 
     async def _publish(self, caller: Caller, batch: Batch) -> bytes:
         await self._sessions.require(caller.peer_id, caller.session_id)
-        version = batch.base_version + 1
-        answer = pb2.PublishFilesResponse(catalogue_version=version).SerializeToString()
+        batch = replace(batch, first_version=self._first_version())
+        answer = pb2.PublishFilesResponse(catalogue_version=batch.version).SerializeToString()
         receipt = Receipt(caller.peer_id, caller.request_id, answer, self._wall())
         async with self._placements.publishing(caller.peer_id, batch):
             await self._store.publish(caller.peer_id, batch, receipt, self._quotas)
-            self._roster.update(caller.peer_id, catalogue_version=version)
+            self._roster.update(caller.peer_id, catalogue_version=batch.version)
         return answer
 
     async def list_files(self, request: pb2.ListFilesRequest) -> pb2.ListFilesResponse:

@@ -84,7 +84,7 @@ def publish(db: sqlite3.Connection, peer_id: str, batch: Batch, now: float, quot
     _add(db, library, added.values(), now)
     _supersede(db, peer_id, added.values())
     drop_unused(db, held.values())
-    db.execute(_NEXT, (batch.base_version + 1, after.entries, after.path_bytes, after.copies, peer_id))
+    db.execute(_NEXT, (batch.version, after.entries, after.path_bytes, after.copies, peer_id))
     _collect_older(db, peer_id, COLLECT_ROWS + 2 * len(added))
 
 

@@ -88,7 +88,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Changes of one peer's published library, applied together; `declined` has a reason for each placement id."""
+    """Changes of one peer's published library, applied together; `declined` has a reason for each placement id.
+
+    `first_version` is the version of a library that starts over.
+    """
 
     base_version: int
     added: tuple[Entry, ...] = ()
@@ -96,6 +99,12 @@ class Batch:
     stored: tuple[bytes, ...] = ()
     dropped: tuple[bytes, ...] = ()
     declined: Mapping[str, str] = field(default_factory=dict)
+    first_version: int = 1
+
+    @property
+    def version(self) -> int:
+        """The version of the library once this is applied."""
+        return self.base_version + 1 if self.base_version else self.first_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +250,7 @@ class Store(Protocol):
         ...
 
     async def publish(self, peer_id: str, batch: Batch, receipt: Receipt, quotas: Quotas) -> Outcome:
-        """Applies a batch: the peer's version becomes `base_version` + 1.
+        """Applies a batch: the peer's version becomes the batch's.
 
         Base version 0 first drops every entry and stored copy of the peer. `stored` confirms copies of placements, also
         when central had not chosen the peer. `dropped` contents and `declined` placements lose this peer's copy; the

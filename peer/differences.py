@@ -65,19 +65,25 @@ class Batch:
 
 
 def differences(
-    published: Published, files: Mapping[str, LibraryFile], stored: set[bytes], confirm: set[bytes]
+    published: Published, files: Mapping[str, LibraryFile | None], stored: Mapping[bytes, bool], confirm: set[bytes]
 ) -> Iterator[Batch]:
-    """Yields the batches that turn `published` into `files` and `stored`; none when nothing differs.
+    """Yields the batches that make `published` say what the library says; none when nothing differs.
 
     Removals come first, so that a renamed file never shows twice and room is made before it is taken; entries that
-    replace others come before new ones, which central may not have room for. `confirm` are stored contents to name
-    again.
+    replace others come before new ones, which central may not have room for. Entries go in the order of their paths.
+
+    Args:
+        published: what central holds.
+        files: what the library has at some paths, None for nothing. Others are taken to be as they were published.
+        stored: the same of some contents: whether they are stored.
+        confirm: contents to name again if they are stored.
     """
-    removed = [path for path in published.files if path not in files]
-    dropped = list(published.stored - stored)
-    held = list((stored - published.stored) | (confirm & stored))
-    # Nearly all are the same objects, and comparing their fields would take ten times as long.
-    added = [file for path, file in files.items() if (known := published.files.get(path)) is not file and known != file]
+    removed = [path for path, file in files.items() if file is None and path in published.files]
+    dropped = [content for content, here in stored.items() if not here and content in published.stored]
+    held = [
+        content for content, here in stored.items() if here and (content not in published.stored or content in confirm)
+    ]
+    added = [file for path, file in sorted(files.items()) if file is not None and published.files.get(path) != file]
     replaced = [file for file in added if file.path in published.files]
     new = [file for file in added if file.path not in published.files]
     yield from (Batch(removed=chunk) for chunk in _chunks(removed, lambda path: len(path.encode())))

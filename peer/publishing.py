@@ -11,9 +11,11 @@ from core.names import printable
 from core.signing import new_request_id
 from core.status import from_rpc_error
 from core.times import to_timestamp
+from peer.backlog import Backlog
 from peer.channels import Channels
-from peer.differences import MAX_ITEMS, Batch, Published, differences
+from peer.differences import MAX_ITEMS, Batch, Published
 from peer.library import Library, LibraryFile
+from peer.library.record import Step
 from peer.refusals import Refusals
 from peer.session import Login, Session
 from relevo.v1 import central_directory_pb2 as pb2
@@ -23,6 +25,8 @@ log = logging.getLogger("relevo.publishing")
 
 TIMEOUT = 20.0
 RETRY_PAUSE = 1.0
+# What changes within this time, in seconds, of the last batch travels together; a change after a rest does not wait.
+SPACING = 0.1
 # Pauses before a batch is sent once more, in seconds.
 RESEND_PAUSES = (0.3, 1.0, None)
 
@@ -44,6 +48,7 @@ class Publisher:
         self.problem = ""
         self._published = Published()
         self._refusals = Refusals()
+        self._backlog = Backlog(library, self._refusals)
         self._retry: asyncio.TimerHandle | None = None
         self._central_version: int | None = 0
         self._declined: dict[str, str] = {}
@@ -65,6 +70,7 @@ class Publisher:
         """
         self._central_version = version
         self._refusals.forget()
+        self._backlog.doubt_everything()
         self._wake.set()
 
     def central_has(self, version: int) -> None:
@@ -116,17 +122,25 @@ class Publisher:
             raise refusal
 
     async def run(self) -> None:
-        """Publishes differences as they appear, for ever."""
+        """Publishes differences as they appear, for ever.
+
+        It begins when the library has had its first look, and with what an earlier run knew of central.
+        """
+        await self._library.wait_looked()
+        recorded = await self._library.record.load()
+        self._published = Published(recorded.central, recorded.version, recorded.files, recorded.stored)
         watching = asyncio.create_task(self._watch())
         try:
             while True:
                 login = await self._session.wait_live()
                 self._wake.clear()
                 try:
-                    await self._publish_all(login)
+                    sent = await self._publish_all(login)
                 except errors.RelevoError as error:
                     await self._recover(error)
                     continue
+                if sent:
+                    await asyncio.sleep(SPACING)
                 await self._wake.wait()
         finally:
             if self._retry is not None:
@@ -139,13 +153,13 @@ class Publisher:
             await self._library.changed()
             self._wake.set()
 
-    async def _publish_all(self, login: Login) -> None:
+    async def _publish_all(self, login: Login) -> bool:
+        """Publishes all differences that there are now; returns whether there were any."""
         # Versions of two centrals have nothing to do with each other.
         if (login.central, self._central_version) != (self._published.central, self._published.version):
             self._published = Published(login.central)
-        confirm = set(self._confirm)
-        files = self._refusals.offered(self._library.files)
-        batches = list(differences(self._published, files, set(self._library.stored), confirm))
+            self._backlog.doubt_everything()
+        batches = self._backlog.batches(self._published, self._confirm)
         if not self._published.version and not batches:
             batches = [] if self._central_version == 0 else [Batch()]
         if self._declined:
@@ -157,6 +171,7 @@ class Publisher:
                 self._settled.notify_all()
         if self._refusals.over is None:
             self._tell("")
+        return bool(batches)
 
     async def _send_parts(self, login: Login, batch: Batch) -> None:
         """Sends a batch; one that is refused in ever smaller parts, until all is in that central takes."""
@@ -224,6 +239,7 @@ class Publisher:
             self._sending, self._doubts = False, 0
         self._published.apply(batch)
         self._published.version = response.catalogue_version
+        self._backlog.taken(batch)
         self._confirm.difference_update(batch.stored)
         for placement_id, _ in batch.declined:
             self._declined.pop(placement_id, None)
@@ -233,6 +249,17 @@ class Publisher:
             self._refusals.copies = None
         if self._session.login is login:  # a newer login has told what its central holds
             self._central_version = response.catalogue_version
+        await self._library.record.note(
+            Step(
+                login.central,
+                response.catalogue_version,
+                anew=not request.base_version,
+                added=batch.added,
+                removed=batch.removed,
+                stored=batch.stored,
+                dropped=batch.dropped,
+            )
+        )
 
     async def _acknowledged(self, login: Login, request: pb2.PublishFilesRequest) -> pb2.PublishFilesResponse:
         """Sends a batch, the same request again when the answer is lost: central applies it once."""

@@ -43,12 +43,16 @@ class Refusals:
             for path, (_, reason) in self._aside.items()
         }
 
-    def offered(self, files: Mapping[str, LibraryFile]) -> Mapping[str, LibraryFile]:
-        """Returns `files` without what is put aside; an entry that has changed or gone is put aside no more."""
-        self._aside = {path: one for path, one in self._aside.items() if files.get(path) == one[0]}
-        if not self._aside:
-            return files
-        return {path: file for path, file in files.items() if path not in self._aside}
+    def offered(self, path: str, file: LibraryFile | None) -> LibraryFile | None:
+        """Returns what is offered at a path: `file`, the library's, unless that is put aside.
+
+        An entry that has changed or gone is put aside no more.
+        """
+        if path in self._aside:
+            if self._aside[path][0] == file:
+                return None
+            del self._aside[path]
+        return file
 
     def hold(self, batch: Batch, published: Published) -> bool:
         """Tells whether a batch has to wait for room: it would give central more, and central has said no."""

@@ -65,7 +65,7 @@ class Storing:
     @property
     def used_bytes(self) -> int:
         """Bytes that are kept for others or promised to be."""
-        stored: int = sum(self._library.stored.values())
+        stored = self._library.totals.copy_bytes
         return stored + sum(promise.size for promise in self._under_way.values())
 
     def free_bytes(self) -> int:
@@ -91,7 +91,7 @@ class Storing:
         content_id, size = store.content_id, store.size_bytes
         if len(content_id) != DIGEST_BYTES:
             self._publisher.decline(store.placement_id, "the directive names no content")
-        elif content_id in self._library.stored:
+        elif self._library.stores(content_id):
             self._publisher.confirm(content_id)
         elif content_id in self._under_way:
             self._under_way[content_id].asked_for.add(store.placement_id)

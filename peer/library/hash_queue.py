@@ -9,7 +9,7 @@ from core.errors import RelevoError
 from peer.library.hashing import PART_BYTES, Hashed, Hasher
 from peer.library.scan import Found
 
-_BATCH = 1024
+_BATCH = 4096
 Done = Callable[[list[Hashed]], Awaitable[None]]
 
 

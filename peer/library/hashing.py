@@ -20,7 +20,7 @@ from peer.library.scan import Found
 from peer.rooted import Stamp
 
 PART_BYTES = 32 * 1024 * 1024
-JOB_FILES = 64
+JOB_FILES = 256
 # hash_part's signature, so that tests can count or slow it down.
 HashPart = Callable[[Path, str, Stamp, int, int], bytes]
 
@@ -45,27 +45,32 @@ def hash_part(root: Path, disk: str, stamp: Stamp, first: int, last: int) -> byt
     """
     layout = Layout(stamp.size)
     descriptor = rooted.open_file(root, disk)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         _check(descriptor, stamp)
         digests = bytearray()
         block = layout.block_size
+        end = min(stamp.size, layout.block_offset(last))
         at = layout.block_offset(first)
-        left = min(stamp.size, layout.block_offset(last)) - at
-        buffer = memoryview(bytearray(min(left, MAX_BLOCK)))
-        file.seek(at)
-        while left:
-            wanted = min(left, len(buffer))
-            got = 0
-            while got < wanted:
-                count = file.readinto(buffer[got:wanted])
-                if not count:
-                    raise Corrupt(f"{disk!r} became shorter while it was read")
-                got += count
+        buffer = memoryview(bytearray(min(end - at, MAX_BLOCK)))
+        while at < end:
+            wanted = min(end - at, len(buffer))
+            _fill(descriptor, buffer[:wanted], at)
             for start in range(0, wanted, block):
                 digests += digest(buffer[start : min(start + block, wanted)])
-            left -= wanted
+            at += wanted
         _check(descriptor, stamp)
+    finally:
+        os.close(descriptor)
     return bytes(digests)
+
+
+def _fill(descriptor: int, buffer: memoryview, at: int) -> None:
+    got = 0
+    while got < len(buffer):
+        count = os.preadv(descriptor, [buffer[got:]], at + got)
+        if not count:
+            raise Corrupt("the file became shorter while it was read")
+        got += count
 
 
 def _check(descriptor: int, stamp: Stamp) -> None:
@@ -147,7 +152,7 @@ class Hasher:
 
 
 def jobs_of(files: Sequence[Found]) -> Iterator[list[Found]]:
-    """Gives the files in jobs of at most 64 files and, but for single files, 32 MiB."""
+    """Gives the files in jobs of at most 256 files and, but for single files, 32 MiB."""
     job: list[Found] = []
     size = 0
     for found in files:

@@ -34,6 +34,10 @@ CREATE TABLE IF NOT EXISTS fetched (location BLOB PRIMARY KEY, path TEXT NOT NUL
     mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, content_id BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stored (content_id BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS published (central TEXT NOT NULL, version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS published_files (path TEXT PRIMARY KEY, content_id BLOB NOT NULL, size INTEGER NOT NULL,
+    modify_time REAL NOT NULL, executable INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS published_copies (content_id BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,6 +111,12 @@ class Index:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+
+    @_told
+    def within(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        """Returns what `work` returns, done in one transaction: all of it or nothing, not durable."""
+        with self._transaction():
+            return work(self._database)
 
     @_told
     def known(self, disks: Sequence[str]) -> dict[str, tuple[Stamp, bytes]]:

@@ -21,10 +21,11 @@ from peer import rooted
 from peer.library.blocks import BlockReader
 from peer.library.copies import Copies, finished_stamp, store_name
 from peer.library.hashing import Hasher
-from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
+from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind, Totals, Touched
 from peer.library.index import Index
 from peer.library.manifests import Manifests
 from peer.library.put import Putter
+from peer.library.record import Record
 from peer.library.shared_directory import LibrarySettings, SharedDirectory
 from peer.library.small import read_whole
 from peer.library.worker import Worker
@@ -39,6 +40,9 @@ _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 class Library:
     """What one peer holds. One event loop; file and SQLite work runs in threads.
+
+    Attributes:
+        record: what central is known to hold of it.
 
     Args:
         shared: the shared directory; it may be missing for a while.
@@ -64,6 +68,7 @@ class Library:
         self._worker = Worker("relevo-index")
         self._hasher = hasher or Hasher()
         self._holdings = Holdings()
+        self.record = Record(self._index, self._worker)
         self._manifests = Manifests(self._index, self._worker)
         self._readers = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="relevo-read")
         self._reader = BlockReader()
@@ -116,6 +121,10 @@ class Library:
         """Returns when the files that the first look found are hashed, refused, or have changed since."""
         await self._directory.scanned.wait()
 
+    async def wait_looked(self) -> None:
+        """Returns when the first look is over: what is remembered is offered, what is gone is known to be gone."""
+        await self._directory.looked.wait()
+
     @property
     def shared(self) -> Path:
         """The shared directory, absolute, links resolved."""
@@ -133,6 +142,23 @@ class Library:
     def stored(self) -> Mapping[bytes, int]:
         """Copies kept for others, content id to size in bytes: a snapshot."""
         return self._holdings.stored
+
+    def file(self, path: str) -> LibraryFile | None:
+        """Returns what `files` has at a path."""
+        return self._holdings.file(path)
+
+    @property
+    def totals(self) -> Totals:
+        """How many files and bytes `files` and `stored` have at this moment."""
+        return self._holdings.totals
+
+    def stores(self, content_id: bytes) -> bool:
+        """Tells whether `stored` has a content."""
+        return self._holdings.stores(content_id)
+
+    def take_touched(self) -> Touched:
+        """Returns where `files` and `stored` may have changed since this was last called; for one caller."""
+        return self._holdings.take_touched()
 
     @property
     def skipped(self) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from core.errors import Corrupt, RelevoError
 from core.manifest import Manifest
 from core.names import normal, printable
+from peer.library.collecting import collecting_rarely
 from peer.library.hash_queue import HashQueue
 from peer.library.hashing import Hashed, Hasher
 from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
@@ -47,6 +48,7 @@ class SharedDirectory:
     """The shared directory as the library sees it.
 
     Attributes:
+        looked: set once everything has been looked at.
         scanned: set once the files of the first look are hashed, are refused, or have changed since.
         tree: what was last seen.
         rules: the ignore rules in force.
@@ -68,6 +70,7 @@ class SharedDirectory:
         self.root = root
         self.tree = Tree()
         self.rules = IgnoreRules()
+        self.looked = asyncio.Event()
         self.scanned = asyncio.Event()
         self._scanner = Scanner(root, [home])
         self._index = index
@@ -131,16 +134,18 @@ class SharedDirectory:
             if IGNORE_FILE in scopes:
                 scopes = {""}
             started = self._clock()
-            scopes, changes = await asyncio.to_thread(self._compare, scopes)
-            wanted = self._apply(changes)
-            if "" in scopes:
-                now = self._clock()
-                self._rested_until = now + _LOOK_SHARE * (now - started)
-                wanted += [self.tree.found[path] for path in self._unreadable if path in self.tree.found]
-            await self._offer_known(wanted)
+            with collecting_rarely():
+                scopes, changes = await asyncio.to_thread(self._compare, scopes)
+                wanted = self._apply(changes)
+                if "" in scopes:
+                    now = self._clock()
+                    self._rested_until = now + _LOOK_SHARE * (now - started)
+                    wanted += [self.tree.found[path] for path in self._unreadable if path in self.tree.found]
+                await self._offer_known(wanted)
             if "" in scopes and self.tree.found:
                 await self._prune()
-            if self._first is None:
+            if "" in scopes and self._first is None:
+                self.looked.set()
                 self._first = {found.path: found for found in wanted if found.path in self._settling}
                 self._first_are_done([])
         self._notify()

@@ -40,7 +40,7 @@ async def test_published_files_are_listed_with_all_that_is_known_of_them(network
     peer, other = await network.logged_in(), await network.logged_in()
     file = FileEntry(path="d/a b.txt", content_id=content(1), size_bytes=5, executable=True)
     file.modify_time.FromSeconds(1_600_000_000)
-    assert (await peer.publish(added=[file])).catalogue_version == 1
+    assert (await peer.publish(added=[file])).catalogue_version == peer.version
     await other.publish({"other.txt": content(1)})
     (found,) = (await listed(network, query="a b")).files
     assert (found.path, found.content_id, found.size_bytes, found.executable) == ("d/a b.txt", content(1), 5, True)
@@ -56,15 +56,28 @@ async def test_a_batch_replaces_removes_and_starts_over(network):
     assert [(file.path, file.content_id) for file in (await listed(network)).files] == [("a", content(3))]
     await peer.publish({"c": content(4)}, base_version=0)
     assert await paths(network) == ["c"]
-    assert peer.version == 1
+
+
+async def test_versions_count_upwards_from_one_that_no_earlier_library_had(network):
+    peer = await network.logged_in()
+    seen = set()
+    for _ in range(5):
+        await peer.publish({"a": content(1)}, base_version=0)
+        first = peer.version
+        await peer.publish({"b": content(2)})
+        assert peer.version == first + 1
+        seen |= {first, first + 1}
+    assert len(seen) == 10
+    assert 0 not in seen
 
 
 async def test_a_batch_on_another_version_is_a_conflict_that_tells_centrals(network, fails_with):
     peer = await network.logged_in()
     await peer.publish({"a": content(1)})
+    held = peer.version
     with fails_with(errors.VersionConflict) as caught:
-        await peer.publish({"b": content(1)}, base_version=7)
-    assert caught.error.metadata["version"] == "1"
+        await peer.publish({"b": content(1)}, base_version=held + 6)
+    assert caught.error.metadata["version"] == str(held)
     assert await paths(network) == ["a"]
 
 
@@ -133,21 +146,21 @@ async def test_a_repeated_publish_is_answered_as_the_first_and_changes_nothing(n
     peer = await network.logged_in()
     request = peer.publish_request({"a": content(1)})
     answers = await asyncio.gather(*(network.stub.PublishFiles(request) for _ in range(10)))
-    assert {answer.catalogue_version for answer in answers} == {1}
-    peer.version = 1
+    (first,) = {answer.catalogue_version for answer in answers}
+    peer.version = first
     await peer.publish(removed_paths=["a"])
-    assert (await network.stub.PublishFiles(request)).catalogue_version == 1
+    assert (await network.stub.PublishFiles(request)).catalogue_version == first
     assert await paths(network) == []
     await peer.login()
-    assert peer.version == 2
+    assert peer.version == first + 1
 
 
 async def test_a_repeated_publish_is_answered_even_when_the_session_has_ended(network, fails_with):
     peer = await network.logged_in()
     request = peer.publish_request({"a": content(1)})
-    await network.stub.PublishFiles(request)
+    first = await network.stub.PublishFiles(request)
     await network.pass_time(8)
-    assert (await network.stub.PublishFiles(request)).catalogue_version == 1
+    assert await network.stub.PublishFiles(request) == first
     request.request_id = new_request_id()
     with fails_with(errors.SessionUnknown):
         await network.stub.PublishFiles(request)
@@ -293,5 +306,6 @@ async def test_the_version_in_the_beat_follows_what_is_published(network):
     peer = await network.logged_in()
     beats = await peer.live()
     await peer.publish({"a": content(1)})
+    first = peer.version
     await peer.publish({"b": content(1)})
-    assert (await beats.beat()).catalogue_version == 2
+    assert (await beats.beat()).catalogue_version == peer.version == first + 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,9 @@ from peer import publishing as publishing_module
 from peer.channels import Channels
 from peer.differences import MAX_BATCH_BYTES, MAX_ITEMS, Batch, Published, differences
 from peer.library import LibraryFile
+from peer.library.holdings import Touched
+from peer.library.index import Index
+from peer.library.record import Record
 from peer.publishing import Publisher
 from peer.session import Login
 from relevo.v1 import central_directory_pb2 as pb2
@@ -28,21 +32,33 @@ def as_files(library):
     return {path: LibraryFile(path, content, 1, 0.0, executable=False) for path, content in library.items()}
 
 
+def whole(published, files, stored, confirm=frozenset()):
+    """The differences to a library, with every path and content looked at."""
+    paths, contents = {*files, *published.files}, {*stored, *published.stored, *confirm}
+    offered = {path: files.get(path) for path in paths}
+    return list(differences(published, offered, {content: content in stored for content in contents}, set(confirm)))
+
+
 @given(libraries, contents, libraries, contents)
 def test_applying_the_differences_makes_central_equal_to_the_library(before, stored_before, after, stored_after):
     published = Published(version=3, files=as_files(before), stored=set(stored_before))
-    batches = list(differences(published, as_files(after), stored_after, set()))
+    batches = whole(published, as_files(after), stored_after)
     for batch in batches:
         published.apply(batch)
     assert published.files == as_files(after)
     assert published.stored == stored_after
     assert published.version == 3 + len(batches)
-    assert list(differences(published, as_files(after), stored_after, set())) == []
+    assert whole(published, as_files(after), stored_after) == []
+
+
+def test_what_is_not_looked_at_stays_as_it_was_published():
+    published = Published(version=1, files=as_files({"a": b"1" * 32, "b": b"1" * 32}), stored={b"c" * 32})
+    assert list(differences(published, {"b": None}, {}, set())) == [Batch(removed=("b",))]
 
 
 def test_batches_stay_below_centrals_limits():
     long = {f"{number:05d}/{'x' * 200}" * 15: b"i" * 32 for number in range(3000)}
-    batches = list(differences(Published(), as_files(long), set(), set()))
+    batches = whole(Published(), as_files(long), set())
     assert sum(len(batch.added) for batch in batches) == 3000
     assert all(len(batch.added) <= MAX_ITEMS for batch in batches)
     assert all(sum(len(file.path) for file in batch.added) <= MAX_BATCH_BYTES for batch in batches)
@@ -51,11 +67,24 @@ def test_batches_stay_below_centrals_limits():
 def test_a_stored_content_that_central_asks_for_again_is_named_once_more():
     held = b"c" * 32
     published = Published(version=1, stored={held})
-    assert list(differences(published, {}, {held}, {held})) == [Batch(stored=(held,))]
+    assert whole(published, {}, {held}, {held}) == [Batch(stored=(held,))]
 
 
 def test_a_content_that_is_not_stored_is_never_confirmed():
-    assert list(differences(Published(version=1), {}, set(), {b"c" * 32})) == []
+    assert whole(Published(version=1), {}, set(), {b"c" * 32}) == []
+
+
+class Here:
+    """The worker of a test: does at once what is to be done."""
+
+    async def run(self, function, *args):
+        return function(*args)
+
+
+def memory_record():
+    index = Index(Path(":memory:"))
+    index.open()
+    return Record(index, Here())
 
 
 class Central(CentralDirectoryServicer):
@@ -107,14 +136,38 @@ class Central(CentralDirectoryServicer):
 
 
 class OneLibrary:
-    def __init__(self, *paths):
-        self.stored = {}
-        self.news = asyncio.Event()
+    """A library that is told what it has; the record is a real one, in memory."""
+
+    def __init__(self, *paths, record=None):
+        self.files, self.stored = {}, {}
+        self.news, self.looked = asyncio.Event(), asyncio.Event()
+        self.looked.set()
+        self.record = record or memory_record()
+        self.touched = Touched()
         self.share(*paths)
 
     def share(self, *paths, content=None):
-        self.files = as_files(dict.fromkeys(paths, b"c" * 32) | (content or {}))
+        before, self.files = self.files, as_files(dict.fromkeys(paths, b"c" * 32) | (content or {}))
+        self.touched.paths.update(path for path in {*before, *self.files} if before.get(path) != self.files.get(path))
         self.news.set()
+
+    def store(self, *contents):
+        before, self.stored = self.stored, dict.fromkeys(contents, 1)
+        self.touched.contents.update(before.keys() ^ self.stored.keys())
+        self.news.set()
+
+    def file(self, path):
+        return self.files.get(path)
+
+    def stores(self, content_id):
+        return content_id in self.stored
+
+    def take_touched(self):
+        touched, self.touched = self.touched, Touched()
+        return touched
+
+    async def wait_looked(self):
+        await self.looked.wait()
 
     async def changed(self):
         await self.news.wait()
@@ -189,9 +242,77 @@ async def test_an_empty_library_clears_what_central_had_after_a_conflict(central
     await central.has()
 
 
+async def test_a_restart_publishes_what_has_changed_since_and_nothing_else(centrals):
+    central, _, publishing = centrals
+    record = memory_record()
+    library = OneLibrary("a", "b", "c", record=record)
+    library.store(b"s" * 32)
+    publisher = publishing(library, LoggedIn(central.address))
+    await publisher.published("c", b"c" * 32, 10)
+    await until_noted(record, central)
+    sent = len(central.requests)
+    again = OneLibrary("a", "c", "d", record=record)
+    again.store(b"s" * 32)
+    publisher = publishing(again, LoggedIn(central.address), version=central.version)
+    await central.has("a", "c", "d")
+    changes = central.requests[sent:]
+    assert [path for request in changes for path in request.removed_paths] == ["b"]
+    assert [entry.path for request in changes for entry in request.added] == ["d"]
+    assert not any(request.stored_content_ids or request.base_version == 0 for request in changes)
+
+
+async def test_a_restart_publishes_everything_to_a_central_that_holds_another_version(centrals):
+    central, _, publishing = centrals
+    record = memory_record()
+    publisher = publishing(OneLibrary("a", "b", record=record), LoggedIn(central.address))
+    await publisher.published("b", b"c" * 32, 10)
+    await until_noted(record, central)
+    central.version, central.files = central.version + 1, {"of another daemon"}
+    publishing(OneLibrary("a", "b", record=record), LoggedIn(central.address), version=central.version)
+    await central.has("a", "b")
+
+
+async def test_nothing_is_withdrawn_before_the_library_has_been_looked_at(centrals):
+    central, _, publishing = centrals
+    record = memory_record()
+    publisher = publishing(OneLibrary("a", record=record), LoggedIn(central.address))
+    await publisher.published("a", b"c" * 32, 10)
+    await until_noted(record, central)
+    library = OneLibrary(record=record)
+    library.looked.clear()
+    sent = len(central.requests)
+    publishing(library, LoggedIn(central.address), version=central.version)
+    await asyncio.sleep(0.05)
+    assert len(central.requests) == sent
+    library.share("a", "b")
+    library.looked.set()
+    await central.has("a", "b")
+    assert [path for request in central.requests[sent:] for path in request.removed_paths] == []
+
+
+async def until_noted(record, central):
+    """Waits until the record says what central holds."""
+    async with asyncio.timeout(10):
+        while (await record.load()).version != central.version:  # noqa: ASYNC110 - nothing signals it
+            await asyncio.sleep(0.002)
+
+
+async def test_what_changes_at_once_travels_together_and_one_change_does_not_wait(centrals, monkeypatch):
+    monkeypatch.setattr(publishing_module, "SPACING", 30.0)
+    central, _, publishing = centrals
+    library = OneLibrary("a")
+    publishing(library, LoggedIn(central.address))
+    await central.has("a")  # at once
+    for number in range(50):
+        library.share("a", *(f"f{one}" for one in range(number)))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
+    assert len(central.requests) == 1
+
+
 def test_entries_that_replace_others_come_before_new_ones():
     published = Published(version=1, files=as_files({"old": b"1" * 32}))
-    found = differences(published, as_files({"a": b"2" * 32, "old": b"2" * 32}), set(), set())
+    found = whole(published, as_files({"a": b"2" * 32, "old": b"2" * 32}), set())
     assert [[file.path for file in batch.added] for batch in found] == [["old"], ["a"]]
 
 
@@ -260,14 +381,13 @@ async def test_removals_and_replacements_get_through_at_the_limit_and_make_room(
 async def test_copies_over_the_limit_hold_no_files_up(centrals):
     central, _, publishing = centrals
     library = OneLibrary("a")
-    library.stored = {bytes([number]) * 32: 1 for number in range(5)}
+    library.store(*(bytes([number]) * 32 for number in range(5)))
     publisher = await over_the_limit(publishing, central, library, 3)
     await central.has("a")
     assert len(central.stored) == 3
     assert "at most 3 copies" in publisher.problem
     (dropped, *_) = central.stored
-    del library.stored[dropped]
-    library.news.set()
+    library.store(*(library.stored.keys() - {dropped}))
     await central.until(lambda: len(central.stored) == 3 and dropped not in central.stored)
 
 

@@ -120,8 +120,8 @@ def test_a_link_or_a_pipe_in_the_place_of_a_file_is_not_read(tmp_path):
 
 def test_jobs_are_neither_long_nor_large():
     files = [
-        Found(str(size), str(size), Stamp(size, 0, 0), False) for size in [1] * 200 + [40 << 20, 20 << 20, 20 << 20]
+        Found(str(size), str(size), Stamp(size, 0, 0), False) for size in [1] * 600 + [40 << 20, 20 << 20, 20 << 20]
     ]
     jobs = list(hashing.jobs_of(files))
     assert [found for job in jobs for found in job] == files
-    assert [len(job) for job in jobs] == [64, 64, 64, 8, 1, 1, 1]
+    assert [len(job) for job in jobs] == [256, 256, 88, 1, 1, 1]

@@ -13,7 +13,7 @@ STAMP = Stamp(1, 2, 3)
 
 
 def _file(path, content):
-    return LibraryFile(path, content, 1, 2.0, False)
+    return LibraryFile(path, content, int(content), 2.0, False)
 
 
 def _put(holdings, kind, name, content):
@@ -58,9 +58,18 @@ def test_places_and_published_files_are_those_of_a_simple_model(steps):
         files = {name: content for (k, name), content in model.items() if k is PlaceKind.FETCHED}
         files |= {name: content for (k, name), content in model.items() if k is PlaceKind.SHARED}
         assert {path: file.content_id for path, file in holdings.files.items()} == files
+        assert {path: file for path in "abc" if (file := holdings.file(path))} == holdings.files
+        totals = holdings.totals
+        assert (totals.files, totals.copies) == (len(holdings.files), len(holdings.stored))
+        assert totals.file_bytes == sum(file.size for file in holdings.files.values())
+        assert totals.copy_bytes == sum(holdings.stored.values())
         assert set(holdings.stored) == {name for (k, name) in model if k is PlaceKind.STORED}
         if (dict(holdings.files), dict(holdings.stored)) != before[:2]:
             assert holdings.version > before[2]
+        touched = holdings.take_touched()
+        assert {path for path in "abc" if before[0].get(path) != holdings.file(path)} <= touched.paths
+        assert before[1].keys() ^ holdings.stored.keys() <= touched.contents
+        assert not holdings.take_touched().paths
 
 
 def test_a_snapshot_stays_as_it_was():

@@ -67,6 +67,29 @@ async def test_a_restart_reads_no_file(library_bench):
     assert await _bytes_of(second, before["d0/f0"].content_id) == b"0"
 
 
+async def test_after_the_first_look_what_was_hashed_before_is_offered(library_bench):
+    for number in range(20):
+        library_bench.write(f"f{number}", b"%d" % number)
+    await library_bench.close(await library_bench.open())
+    library_bench.write("new", b"new")
+    library = await library_bench.open(scanned=False, rest=60.0)
+    await asyncio.wait_for(library.wait_looked(), 20)
+    assert set(library.files) == {f"f{number}" for number in range(20)}
+
+
+async def test_a_look_at_one_file_is_not_the_first_look(library_bench, monkeypatch):
+    library_bench.write("a", b"a")
+    library_bench.write("b", b"b")
+    library = await library_bench.open(scanned=False, rest=60.0)
+    library._directory.looked.clear()
+    library._directory._first = None
+    await library._directory.look({"a"})
+    assert not library._directory.looked.is_set()
+    assert not library._directory.scanned.is_set()
+    await library._directory.look({""})
+    assert library._directory.looked.is_set()
+
+
 async def test_a_file_that_changed_while_nobody_looked_is_hashed_again(library_bench):
     library_bench.write("a", b"old")
     library_bench.write("b", b"b")

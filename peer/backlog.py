@@ -1,0 +1,47 @@
+"""What is left to publish: where central may not have what the library has."""
+
+from peer.differences import Batch, Published, differences
+from peer.library import Library
+from peer.library.holdings import Touched
+from peer.refusals import Refusals
+
+
+class Backlog:
+    """Keeps in mind which paths and contents are to be compared, so that one new file costs no look at all others."""
+
+    def __init__(self, library: Library, refusals: Refusals) -> None:
+        self._library = library
+        self._refusals = refusals
+        self._touched = Touched()
+        self._everything = True
+
+    def doubt_everything(self) -> None:
+        """Has all of the library compared with what central holds."""
+        self._everything = True
+
+    def batches(self, published: Published, confirm: set[bytes]) -> list[Batch]:
+        """Returns what central lacks, where it holds what `published` says; it is kept in mind until it is taken.
+
+        Args:
+            published: what central holds.
+            confirm: contents to name again if they are stored.
+        """
+        library, touched = self._library, self._library.take_touched()
+        if self._everything:
+            self._everything = False
+            paths, contents = {*library.files, *published.files}, {*library.stored, *published.stored}
+        else:
+            paths, contents = touched.paths | self._touched.paths, touched.contents | self._touched.contents
+        files = {path: self._refusals.offered(path, library.file(path)) for path in paths}
+        stored = {content: library.stores(content) for content in contents | confirm}
+        batches = list(differences(published, files, stored, confirm))
+        self._touched = Touched()
+        for batch in batches:
+            self._touched.paths.update(batch.removed, (file.path for file in batch.added))
+            self._touched.contents.update(batch.stored, batch.dropped)
+        return batches
+
+    def taken(self, batch: Batch) -> None:
+        """Hears that central has a batch, or a part of one."""
+        self._touched.paths.difference_update(batch.removed, (file.path for file in batch.added))
+        self._touched.contents.difference_update(batch.stored, batch.dropped)
