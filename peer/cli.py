@@ -6,11 +6,13 @@ import click
 
 from core.failures import PoliteGroup
 from peer.commands.get import get
+from peer.commands.limiting import limit
 from peer.commands.listing import ls
 from peer.commands.network import neighbour, peers
 from peer.commands.put import put
 from peer.commands.serve import serve
 from peer.commands.state import logout, status, transfers
+from peer.commands.steering import cancel, pause, priority, resume
 
 
 @click.group("relevo", cls=PoliteGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,7 +51,9 @@ def menu(home: Path) -> None:
     interactive.run(home)
 
 
-for command in (serve, ls, get, put, peers, neighbour, status, transfers, logout):
+for command in (serve, ls, get, put, peers, neighbour, status, transfers, limit, logout):
+    relevo.add_command(command)
+for command in (pause, resume, cancel, priority):
     relevo.add_command(command)
 
 

@@ -19,7 +19,8 @@ _KIND = Kind(
     1,
     """
 CREATE TABLE IF NOT EXISTS accepted (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
-    request BLOB NOT NULL, start_time REAL NOT NULL, priority INTEGER NOT NULL, paused INTEGER NOT NULL);
+    request BLOB NOT NULL, start_time REAL NOT NULL, priority INTEGER NOT NULL, paused INTEGER NOT NULL,
+    done_bytes INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS ended (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, transfer BLOB NOT NULL);
 """,
 )
@@ -38,6 +39,7 @@ class Accepted:
         start_time: when it was accepted, in seconds since 1970.
         priority: the value of its priority.
         paused: whether its user has paused it.
+        done_bytes: how far it was when this was written.
     """
 
     transfer_id: str
@@ -46,6 +48,7 @@ class Accepted:
     start_time: float
     priority: int
     paused: bool
+    done_bytes: int = 0
 
 
 def _told(function: Callable[Concatenate["Journal", P], R]) -> Callable[Concatenate["Journal", P], R]:
@@ -92,22 +95,23 @@ class Journal:
     @_told
     def accepted(self) -> list[Accepted]:
         """Returns the downloads that have not ended, in the order in which they were accepted."""
-        columns = "transfer_id, kind, request, start_time, priority, paused"
+        columns = "transfer_id, kind, request, start_time, priority, paused, done_bytes"
         rows = self._database.execute(f"SELECT {columns} FROM accepted ORDER BY number")  # noqa: S608
         return [
-            Accepted(transfer_id, kind, request, start_time, priority, bool(paused))
-            for transfer_id, kind, request, start_time, priority, paused in rows
+            Accepted(transfer_id, kind, request, start_time, priority, bool(paused), done_bytes)
+            for transfer_id, kind, request, start_time, priority, paused, done_bytes in rows
         ]
 
     @_told
     def accept(self, download: Accepted) -> None:
         """Remembers a download; one with the same id is replaced, and keeps its place."""
         self._database.execute(
-            "INSERT INTO accepted (transfer_id, kind, request, start_time, priority, paused) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (transfer_id) DO UPDATE SET priority = excluded.priority, paused = excluded.paused",
+            "INSERT INTO accepted (transfer_id, kind, request, start_time, priority, paused, done_bytes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (transfer_id) DO UPDATE SET "
+            "priority = excluded.priority, paused = excluded.paused, done_bytes = excluded.done_bytes",
             (
                 *(download.transfer_id, download.kind, download.request, download.start_time),
-                *(download.priority, download.paused),
+                *(download.priority, download.paused, download.done_bytes),
             ),
         )
 

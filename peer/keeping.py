@@ -87,6 +87,7 @@ class Keeping:
                 paused=accepted.paused,
                 transfer_id=accepted.transfer_id,
                 start_time=accepted.start_time,
+                done_bytes=accepted.done_bytes,
             )
         except (DecodeError, KeyError, ValueError, RelevoError) as error:
             log.warning("download %s cannot be read and does not go on: %r", accepted.transfer_id, error)
@@ -111,4 +112,5 @@ def _accepted(transfer: Transfer, request: Message) -> Accepted:
         start_time=transfer.start_time,
         priority=transfer.priority.value,
         paused=transfer.paused,
+        done_bytes=transfer.progress.done_bytes,
     )

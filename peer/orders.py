@@ -38,6 +38,7 @@ def order_of(request: Message, options: DownloadOptions) -> Order:
         priority=priority_of(options.priority or TransferPriority.TRANSFER_PRIORITY_NORMAL),
         rate=checked_rate(options.rate_limit_bytes_per_second, "options.rate_limit_bytes_per_second"),
         detached=options.detached,
+        group=options.limit_group,
     )
 
 

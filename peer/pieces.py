@@ -64,7 +64,7 @@ async def whole_block(
     allowance: Allowance,
     *,
     held: Callable[[], None],
-    moved: Callable[[], None],
+    moved: Callable[[int], None],
 ) -> GetBlockResponse:
     """Returns the block of `length` bytes that `request` asks for, put together from as many answers as it takes.
 
@@ -76,7 +76,7 @@ async def whole_block(
         length: of the block, in bytes.
         allowance: bytes are taken from it before they are asked for.
         held: called before this peer waits for its own allowance.
-        moved: called when it has waited, and when a piece has come.
+        moved: called when it has waited, and when a piece has come, with the bytes of that.
 
     Raises:
         RelevoError: what `ask` raises.
@@ -87,7 +87,7 @@ async def whole_block(
         if allowance.limited:
             held()
             await allowance.take(most, begun=bool(data))
-            moved()
+            moved(0)
         request.offset_bytes, request.most_bytes = len(data), most
         answer = await _asked(ask, request, most, allowance)
         came = len(answer.data)
@@ -98,7 +98,7 @@ async def whole_block(
         data += answer.data
         if len(data) == length:
             return GetBlockResponse(index=answer.index, data=data, holdings=answer.holdings)
-        moved()
+        moved(came)
 
 
 async def _asked(

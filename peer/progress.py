@@ -44,6 +44,7 @@ class Progress:
     resumed_bytes: int = 0
     copied_bytes: int = 0
     sources: dict[str, Source] = field(default_factory=dict)
+    _ahead: int = 0
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     _began: float | None = None
 
@@ -71,10 +72,27 @@ class Progress:
         self.copied_bytes += count
         self.done_bytes += count
 
+    def came(self, count: int, now: float) -> None:
+        """Notes `count` bytes of a block that is not complete yet: they count for the rate."""
+        self._ahead += count
+        self._count(count, now)
+
     def fetched(self, peer_id: str, count: int, now: float) -> None:
         """Notes `count` verified bytes from a holder at `now`."""
         self.sources[peer_id].bytes += count
         self.done_bytes += count
+        counted = min(count, self._ahead)
+        self._ahead -= counted
+        self._count(count - counted, now)
+
+    def rate(self, now: float) -> float:
+        """Returns fetched bytes a second over the last five seconds, or over the time since the begin when shorter."""
+        self._forget(now)
+        if self._began is None:
+            return 0.0
+        return sum(count for _, count in self._recent) / min(WINDOW, max(now - self._began, _GRAIN))
+
+    def _count(self, count: int, now: float) -> None:
         if self._began is None:
             self._began = now
         if self._recent and now - self._recent[-1][0] < _GRAIN:
@@ -83,13 +101,6 @@ class Progress:
         else:
             self._recent.append((now, count))
         self._forget(now)
-
-    def rate(self, now: float) -> float:
-        """Returns fetched bytes a second over the last five seconds, or over the time since the begin when shorter."""
-        self._forget(now)
-        if self._began is None:
-            return 0.0
-        return sum(count for _, count in self._recent) / min(WINDOW, max(now - self._began, _GRAIN))
 
     def _forget(self, now: float) -> None:
         while self._recent and self._recent[0][0] <= now - WINDOW:

@@ -177,7 +177,7 @@ class Swarm:
                 self._manifest.layout.block_length(fetch.index),
                 self._allowance,
                 held=lambda: self._handle(steps.Held(fetch.ask)),
-                moved=lambda: self._handle(steps.Moved(fetch.ask)),
+                moved=lambda came: self._moved(fetch.ask, came),
             )
         except Busy as error:
             return steps.Declined(fetch.ask, error.retry_after) if error.retry_after > 0 else steps.Failed(fetch.ask)
@@ -195,6 +195,10 @@ class Swarm:
             return steps.Lied(fetch.ask, "it sent a block of another length")
         self._arrived[fetch.ask] = data
         return steps.Arrived(fetch.ask)
+
+    def _moved(self, ask: int, came: int) -> None:
+        self._progress.came(came, self._clock())
+        self._handle(steps.Moved(ask))
 
     async def _store(self, store: steps.Store, data: bytes) -> None:
         """Checks and writes in one go on a thread: the disk may take its time, and hashing releases the GIL."""

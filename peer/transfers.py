@@ -6,6 +6,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from core import errors
 from peer.limiter import Limiter
@@ -77,6 +78,7 @@ class Transfers:
         self._keeper = keeper or _Forgetful()
         self._all: dict[str, Transfer] = {}
         self._unfinished: dict[str, Transfer] = {}
+        self._groups: WeakValueDictionary[str, Limiter] = WeakValueDictionary()
         self._forgotten_bytes = 0
         self._closing = False
 
@@ -107,10 +109,10 @@ class Transfers:
             kind=kind,
             path=path,
             target=target,
-            progress=Progress(size),
+            progress=Progress(size, order.done_bytes),
             start_time=self._wall() if order.start_time is None else order.start_time,
             work=work,
-            allowance=Allowance(transfer_id, self.limiter, self.limiter.another(order.rate), order.priority.weight),
+            allowance=Allowance(transfer_id, self.limiter, self._own_limiter(order), order.priority.weight),
             ended=asyncio.get_running_loop().create_future(),
             content_id=content_id,
             placement_id=placement_id,
@@ -275,6 +277,12 @@ class Transfers:
             await self._keeper.keep(transfer)
             transfer.kept = True
 
+    def _own_limiter(self, order: Order) -> Limiter:
+        limiter = self._groups.get(order.group) or self.limiter.another(order.rate)
+        if order.group:
+            self._groups[order.group] = limiter
+        return limiter
+
     def _downloads(self) -> list[Transfer]:
         return [transfer for transfer in self._unfinished.values() if transfer.kind is Kind.DOWNLOAD]
 
@@ -298,7 +306,7 @@ class Transfers:
 
     def _begin(self, transfer: Transfer) -> None:
         transfer.waiting_reason = ""
-        if transfer.task is not None:
+        if transfer.progress.done_bytes or transfer.progress.sources:  # of an earlier try
             transfer.progress = Progress(transfer.progress.size, sources=transfer.progress.sources)
         transfer.task = asyncio.create_task(self._run(transfer))
         transfer.task.add_done_callback(lambda task: self._stopped(transfer, task))

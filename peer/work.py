@@ -40,19 +40,23 @@ class Order:
         request: the message that asked for it, from which it can be begun again after a restart; None: it is not.
         priority: which downloads come before it.
         rate: its own limit in bytes a second; 0: none.
+        group: those of one group share that limit; empty: it has one to itself.
         detached: nobody waits for it, so it does not fail for what may pass, but waits.
         paused: whether it begins paused.
         transfer_id: the one that it had before a restart; empty: a new one.
         start_time: when it was asked for, in seconds since 1970; None: now.
+        done_bytes: how far it was before a restart.
     """
 
     request: Message | None = None
     priority: Priority = Priority.NORMAL
     rate: float = 0.0
+    group: str = ""
     detached: bool = False
     paused: bool = False
     transfer_id: str = ""
     start_time: float | None = None
+    done_bytes: int = 0
 
 
 @dataclass(slots=True, eq=False)

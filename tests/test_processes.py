@@ -256,6 +256,93 @@ def test_a_download_goes_on_after_kill_9_with_what_was_on_disk(world, tmp_path):
     assert fetched["files"][0]["resumed_bytes"] >= 8 * MIB
 
 
+def transfers(world, name):
+    return {transfer["path"]: transfer for transfer in world.json(name, "transfers")["transfers"]}
+
+
+def state(world, name, path):
+    return transfers(world, name)[path]["state"]
+
+
+@pytest.fixture
+def slowly(world):
+    """A network in which ana has three files, and gives only a little at a time."""
+    for number in range(3):
+        world.share("ana", f"file-{number}", noise(2 * MIB + number))
+    central = world.central()
+    world.peer("ana", central)
+    ben = world.peer("ben", central)
+    until(lambda: len(world.listed("ben")) == 3)
+    assert world.relevo("ana", "limit", "--upload", "100KiB/s").returncode == 0
+    return central, ben
+
+
+def test_accepted_downloads_go_on_by_themselves_after_kill_9_but_not_what_was_paused_or_stopped(
+    world, tmp_path, slowly
+):
+    central, ben = slowly
+    out = tmp_path / "out"
+    for number in range(2):
+        done = world.relevo("ben", "get", f"file-{number}", "--to", out, "--detach")
+        assert done.returncode == 0, done.stderr
+    watched = world.relevo("ben", "get", "file-2", "--to", out, background=True)
+    until(lambda: "file-2" in transfers(world, "ben"))
+    watched.send_signal(signal.SIGINT)
+    assert watched.wait(20) == 130
+    paused = transfers(world, "ben")["file-1"]["transfer_id"]
+    until(lambda: transfers(world, "ben")["file-1"]["done_bytes"])
+    assert world.relevo("ben", "pause", paused[:8]).returncode == 0
+    ben.kill()
+    assert world.relevo("ana", "limit", "--upload", "none").returncode == 0
+
+    world.peer("ben", central)
+    until(lambda: state(world, "ben", "file-0") == "done")
+    found = transfers(world, "ben")
+    assert (out / "file-0").read_bytes() == noise(2 * MIB)
+    assert (found["file-1"]["state"], found["file-2"]["state"]) == ("paused", "cancelled")
+    assert found["file-1"]["transfer_id"] == paused
+    assert found["file-1"]["done_bytes"], "what it has is told"
+    assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == ["file-0"]
+
+    assert world.relevo("ben", "resume", "--all").returncode == 0
+    until(lambda: state(world, "ben", "file-1") == "done")
+    assert (out / "file-1").read_bytes() == noise(2 * MIB + 1)
+    assert transfers(world, "ben")["file-1"]["resumed_bytes"]
+
+
+def test_a_daemon_that_is_stopped_goes_on_with_its_downloads_when_it_is_started_again(world, tmp_path, slowly):
+    central, ben = slowly
+    assert world.relevo("ben", "get", "file-0", "--to", tmp_path, "--detach").returncode == 0
+    until(lambda: state(world, "ben", "file-0") == "running")
+    assert ben.stop() == 0
+    assert world.relevo("ana", "limit", "--upload", "none").returncode == 0
+    again = world.peer("ben", central)
+    until(lambda: state(world, "ben", "file-0") == "done")
+    again.kill()
+    world.peer("ben", central)
+    assert state(world, "ben", "file-0") == "done", "what has ended is remembered"
+
+
+def test_a_detached_download_waits_until_a_holder_is_there(world, tmp_path):
+    world.share("ana", "late.bin", noise(MIB))
+    central = world.central()
+    ana = world.peer("ana", central)
+    world.peer("ben", central)
+    until(lambda: world.listed("ben") == ["late.bin"])
+    assert world.relevo("ana", "limit", "--upload", "10KiB/s").returncode == 0
+    assert world.relevo("ben", "get", "late.bin", "--to", tmp_path, "--detach").returncode == 0
+    assert world.relevo("ben", "pause", "--all").returncode == 0
+    ana.kill()
+    until(lambda: not world.listed("ben"))
+    assert world.relevo("ben", "resume", "--all").returncode == 0
+    until(lambda: "nobody holds" in transfers(world, "ben")["late.bin"]["waiting_reason"])
+    world.peer("ana", central)
+    until(lambda: world.listed("ben") == ["late.bin"])
+    assert world.relevo("ben", "resume", "--all").returncode == 0
+    until(lambda: state(world, "ben", "late.bin") == "done")
+    assert (tmp_path / "late.bin").read_bytes() == noise(MIB)
+
+
 def test_a_second_central_on_the_same_data_or_port_refuses_to_start(world, tmp_path):
     central = world.central()
     for data in (tmp_path / "central", tmp_path / "elsewhere"):

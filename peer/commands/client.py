@@ -107,8 +107,10 @@ class Daemon:
         """Returns the peer's neighbours and the way that the answer came."""
         return self._call(self._stub.GetNeighbours, pb2.PeerControlGetNeighboursRequest())
 
-    def start_download(self, file: CatalogueFile, directory: Path) -> pb2.Transfer:
-        """Starts to fetch `file` into `directory`, an absolute path."""
+    def start_download(
+        self, file: CatalogueFile, directory: Path, options: pb2.DownloadOptions | None = None
+    ) -> pb2.Transfer:
+        """Starts to fetch `file` into `directory`, an absolute path, as `options` say."""
         entry = FileEntry(
             path=file.path,
             content_id=file.content_id,
@@ -116,7 +118,7 @@ class Daemon:
             modify_time=file.modify_time if file.HasField("modify_time") else None,
             executable=file.executable,
         )
-        request = pb2.StartDownloadRequest(file=entry, directory=_text(str(directory), "--to"))
+        request = pb2.StartDownloadRequest(file=entry, directory=_text(str(directory), "--to"), options=options)
         return self._call(self._stub.StartDownload, request).transfer
 
     def start_upload(self, source: Path, replicas: int) -> pb2.Transfer:
@@ -144,6 +146,24 @@ class Daemon:
     def cancel(self, transfer_id: str) -> pb2.Transfer:
         """Stops a transfer and returns how it ended."""
         return self._call(self._stub.CancelTransfer, pb2.CancelTransferRequest(transfer_id=transfer_id)).transfer
+
+    def pause(self, transfer_id: str) -> pb2.Transfer:
+        """Stops a download until it is resumed, and returns how it stands."""
+        return self._call(self._stub.PauseTransfer, pb2.PauseTransferRequest(transfer_id=transfer_id)).transfer
+
+    def resume(self, transfer_id: str) -> pb2.Transfer:
+        """Lets a paused download go on, and returns how it stands."""
+        return self._call(self._stub.ResumeTransfer, pb2.ResumeTransferRequest(transfer_id=transfer_id)).transfer
+
+    def prioritise(self, transfer_id: str, priority: str) -> pb2.Transfer:
+        """Gives a download the priority `high`, `normal` or `low`, and returns how it stands."""
+        request = pb2.SetTransferPriorityRequest(transfer_id=transfer_id, priority=priority_value(priority))
+        return self._call(self._stub.SetTransferPriority, request).transfer
+
+    def set_rate_limits(self, upload: int | None = None, download: int | None = None) -> pb2.RateLimits:
+        """Sets limits in bytes a second, 0 for none, and returns what counts; None leaves one as it is."""
+        request = pb2.SetRateLimitsRequest(upload_bytes_per_second=upload, download_bytes_per_second=download)
+        return self._call(self._stub.SetRateLimits, request).rate_limits
 
     def placement(self, placement_id: str) -> Placement:
         """Returns how far a placement is."""
@@ -174,6 +194,16 @@ def _text(value: str, field: str) -> str:
     if any("\ud800" <= char <= "\udfff" for char in value):
         raise InvalidInput(field, f"{value!r} is not valid UTF-8; rename it first")
     return value
+
+
+def priority_value(priority: str) -> pb2.TransferPriority:
+    """Returns the value of `high`, `normal` or `low` in messages."""
+    values: dict[str, pb2.TransferPriority] = {
+        "low": pb2.TRANSFER_PRIORITY_LOW,
+        "normal": pb2.TRANSFER_PRIORITY_NORMAL,
+        "high": pb2.TRANSFER_PRIORITY_HIGH,
+    }
+    return values[priority]
 
 
 def error_of(transfer: pb2.Transfer) -> RelevoError:

@@ -7,7 +7,7 @@ import click
 from core.errors import RelevoError, Unreachable
 from core.failures import Failure, Stopped, tell
 from core.names import printable
-from peer.commands import document
+from peer.commands import document, params
 from peer.commands.common import daemon_of, json_option, say
 
 
@@ -33,14 +33,38 @@ class Outcome:
     metavar="DIR",
     help="Where to put them; made if missing.  [default: the current directory]",
 )
+@click.option(
+    "--limit-rate", type=params.rate, default="none", metavar="RATE", help="Most bytes a second, such as 2MiB/s."
+)
+@click.option(
+    "--priority",
+    type=click.Choice(("high", "normal", "low")),
+    default="normal",
+    show_default=True,
+    help="Which downloads come first.",
+)
+@click.option("--detach", is_flag=True, help="Leave it to the daemon, and return at once.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @json_option
 @click.pass_obj
-def get(home: Path, names: tuple[str, ...], directory: Path, *, quiet: bool, as_json: bool) -> int:
+def get(
+    home: Path,
+    names: tuple[str, ...],
+    directory: Path,
+    *,
+    limit_rate: int,
+    priority: str,
+    detach: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
     """Fetch files, each from every peer that has it.
 
     A name is a path as `relevo ls` shows it, its last part, or at least four digits of a content id. Nothing is ever
     overwritten. Ctrl-C stops, with exit code 130; the same command goes on from where it was.
+
+    What the daemon has accepted goes on after a crash or a reboot by itself. With --detach it also waits for holders
+    that are away, instead of failing; `relevo transfers` shows how far it is, `relevo pause` and `cancel` stop it.
     """
     with daemon_of(home) as daemon:
         from peer.commands import getting, progress_bars  # noqa: PLC0415 - gRPC is slow to import, and `--help` does without
@@ -54,13 +78,15 @@ def get(home: Path, names: tuple[str, ...], directory: Path, *, quiet: bool, as_
             except (RelevoError, click.ClickException) as failure:
                 outcome.failed(failure)
         with progress_bars.bars(quiet=quiet) as bars:
-            fetch = getting.Fetch(daemon, getting.absolute(directory), bars, outcome.failed)
+            options = getting.options(limit_rate, priority, detach=detach)
+            fetch = getting.Fetch(daemon, getting.absolute(directory), bars, outcome.failed, options)
             try:
-                fetch.run(files)
+                (fetch.hand_over if detach else fetch.run)(files)
             except (RelevoError, Stopped) as failure:
                 outcome.failed(failure)
     if as_json:
-        document.write({"files": [document.fields_of(transfer) for transfer in fetch.ended]})
+        document.write({"files": [document.fields_of(transfer) for transfer in (*fetch.ended, *fetch.accepted)]})
     else:
+        say(printable(getting.accepted_line(transfer)) for transfer in fetch.accepted)
         say(printable(getting.result_line(transfer)) for transfer in fetch.ended if getting.is_done(transfer))
     return outcome.code

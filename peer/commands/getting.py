@@ -1,6 +1,7 @@
 """Fetching files through the daemon: which file a name means, following its transfer, what to say at the end."""
 
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from core.failures import Choose, Failure, Stopped
 from core.names import last_part, normal
 from core.times import from_timestamp
 from peer.commands import show
-from peer.commands.client import Daemon, error_of
+from peer.commands.client import Daemon, error_of, priority_value
 from peer.commands.progress_bars import Bars
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.content_pb2 import CatalogueFile
@@ -21,6 +22,16 @@ from relevo.v1.content_pb2 import CatalogueFile
 AT_ONCE = 32
 # Small files are there at once: the first looks come fast, then every 0.1 s.
 FIRST_PAUSE, LAST_PAUSE = 0.01, 0.1
+
+
+def options(limit_rate: int, priority: str, *, detach: bool) -> pb2.DownloadOptions:
+    """Returns how the downloads of one command are carried out, which share one limit: bytes a second, 0 for none."""
+    return pb2.DownloadOptions(
+        priority=priority_value(priority),
+        rate_limit_bytes_per_second=limit_rate,
+        detached=detach,
+        limit_group=secrets.token_hex(8) if limit_rate else "",
+    )
 
 
 def resolve(daemon: Daemon, name: str) -> CatalogueFile:
@@ -64,12 +75,22 @@ class Fetch:
 
     Attributes:
         ended: the transfers that have ended, however they did, as far as `run` has come.
+        accepted: the transfers that the daemon carries out by itself.
     """
 
-    def __init__(self, daemon: Daemon, directory: Path, bars: Bars, failed: Callable[[Failure], None]) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        directory: Path,
+        bars: Bars,
+        failed: Callable[[Failure], None],
+        options: pb2.DownloadOptions | None = None,
+    ) -> None:
         self.ended: list[pb2.Transfer] = []
+        self.accepted: list[pb2.Transfer] = []
         self._daemon = daemon
         self._directory = directory
+        self._options = options
         self._bars = bars
         self._failed = failed
         self._running: dict[str, pb2.Transfer] = {}
@@ -79,11 +100,9 @@ class Fetch:
 
         Raises:
             Unreachable: the daemon has stopped.
-            Stopped: the user pressed Ctrl-C, and every transfer was cancelled.
+            Stopped: the user pressed Ctrl-C, and every transfer was cancelled that was not begun to go on by itself.
         """
-        waiting = deque({(file.content_id, last_part(file.path)): file for file in files}.values())
-        if waiting:
-            self._directory.mkdir(parents=True, exist_ok=True)
+        waiting = deque(self._each_once(files))
         pause = FIRST_PAUSE
         try:
             while waiting or self._running:
@@ -95,14 +114,39 @@ class Fetch:
                     time.sleep(pause)
                     pause = min(pause * 1.5, LAST_PAUSE)
         except KeyboardInterrupt:
-            for transfer_id in self._running:
+            raise Stopped(self._stop()) from None
+
+    def hand_over(self, files: Iterable[CatalogueFile]) -> None:
+        """Has the daemon accept `files`, and returns. Of each that is refused `failed` is told, and the others go on.
+
+        Raises:
+            Unreachable: the daemon has stopped.
+        """
+        for file in self._each_once(files):
+            self._start(file)
+        self.accepted = list(self._running.values())
+
+    def _each_once(self, files: Iterable[CatalogueFile]) -> list[CatalogueFile]:
+        found = {(file.content_id, last_part(file.path)): file for file in files}
+        if found:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        return list(found.values())
+
+    def _stop(self) -> str:
+        """Cancels what nobody else relies on, and returns what to tell the user."""
+        others = [transfer for transfer in self._running.values() if transfer.detached]
+        for transfer in self._running.values():
+            if not transfer.detached:
                 with suppress(RelevoError):  # it ended meanwhile, or the daemon did
-                    self._daemon.cancel(transfer_id)
-            raise Stopped("stopped; the same command goes on from where it was") from None
+                    self._daemon.cancel(transfer.transfer_id)
+        if not others:
+            return "stopped; the same command goes on from where it was"
+        what = show.count(len(others), "download")
+        return f"stopped; {what} in the background {'goes' if len(others) == 1 else 'go'} on, see `relevo transfers`"
 
     def _start(self, file: CatalogueFile) -> None:
         try:
-            transfer = self._daemon.start_download(file, self._directory)
+            transfer = self._daemon.start_download(file, self._directory, self._options)
             self._running[transfer.transfer_id] = transfer
         except Unreachable:
             raise
@@ -130,6 +174,11 @@ def is_done(transfer: pb2.Transfer) -> bool:
 def is_over(transfer: pb2.Transfer) -> bool:
     """Tells whether nothing will change any more."""
     return transfer.state in {pb2.TRANSFER_STATE_DONE, pb2.TRANSFER_STATE_FAILED, pb2.TRANSFER_STATE_CANCELLED}
+
+
+def accepted_line(transfer: pb2.Transfer) -> str:
+    """Returns what the daemon carries out by itself: its id, and where it is to stand."""
+    return f"{transfer.transfer_id[: show.SHORTEST_ID]}  {show.size(transfer.size_bytes)}  {transfer.target}"
 
 
 def result_line(transfer: pb2.Transfer) -> str:

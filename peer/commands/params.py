@@ -11,6 +11,8 @@ from core.errors import InvalidInput
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>(?:[kmgt]i?)?b?)", re.IGNORECASE)
 # What a message can carry as a number of bytes, and more than there is anywhere.
 _MOST = (1 << 63) - 1
+# Bytes a second; pieces of blocks have no fewer bytes.
+_LEAST_RATE = 1024
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -33,6 +35,24 @@ def size(text: str | int) -> int:
         found = _MOST + 1
     if found > _MOST:
         raise click.BadParameter("that is more than any disk holds")
+    return found
+
+
+def rate(text: str | int) -> int:
+    """Returns bytes a second for `2MiB/s`, `500k` or `1.5 MB/s`; 0 for `none` and 0, which stand for no limit.
+
+    Raises:
+        click.BadParameter: it is none of these, or less than 1 KiB a second, which cannot be kept.
+    """
+    plain = str(text).strip().lower()
+    if plain in {"", "none", "0"}:
+        return 0
+    try:
+        found = size(plain.removesuffix("/s").strip())
+    except click.BadParameter as error:
+        raise click.BadParameter(f"{text!r} is not a rate such as 2MiB/s, 500k or none") from error
+    if found < _LEAST_RATE:
+        raise click.BadParameter(f"{text!r} is too slow: a limit is at least 1KiB/s, and `none` is no limit")
     return found
 
 

@@ -114,6 +114,10 @@ def detail(transfer: pb2.Transfer) -> str:
     ]
     if transfer.kind == pb2.TRANSFER_KIND_UPLOAD:
         return figures[-1] if transfer.content_id else "adding it to the shared directory"
+    if transfer.state == pb2.TRANSFER_STATE_PAUSED:
+        return "  ".join([*figures, "paused"])
+    if transfer.waiting_reason:
+        return "  ".join([*figures, printable(transfer.waiting_reason)])
     speed = transfer.rate_bytes_per_second
     if speed:
         figures += [show.rate(speed), f"{show.span((transfer.size_bytes - transfer.done_bytes) / speed)} left"]

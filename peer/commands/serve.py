@@ -11,7 +11,7 @@ from core.limits import Limits
 from core.names import check_peer_name
 from core.options import config_option, log_option
 from peer.commands import params
-from peer.settings import SLOTS, SLOTS_EACH
+from peer.settings import MAX_DOWNLOADS, SLOTS, SLOTS_EACH
 
 if TYPE_CHECKING:
     from peer.settings import Remembered
@@ -74,6 +74,30 @@ if TYPE_CHECKING:
     show_default=True,
     help="Most blocks given at once to one peer.",
 )
+@click.option(
+    "--upload-limit",
+    type=params.rate,
+    default="none",
+    show_default=True,
+    metavar="RATE",
+    help="Most bytes a second to all other peers together, such as 2MiB/s; `relevo limit` changes it.",
+)
+@click.option(
+    "--download-limit",
+    type=params.rate,
+    default="none",
+    show_default=True,
+    metavar="RATE",
+    help="Most bytes a second from all other peers together; `relevo limit` changes it.",
+)
+@click.option(
+    "--max-downloads",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    default=MAX_DOWNLOADS,
+    show_default=True,
+    help="Most downloads that run at once; the others wait in the order of their priorities.",
+)
 @limit_options
 @click.option("--insecure", is_flag=True, help="Use no encryption and no identity: for trying it on one machine.")
 @click.option("--insecure-anywhere", is_flag=True, help="With --insecure, serve other machines all the same.")
@@ -93,6 +117,9 @@ def serve(
     store_quota: int,
     max_blocks: int,
     max_blocks_each: int,
+    upload_limit: int,
+    download_limit: int,
+    max_downloads: int,
     limits: Limits,
     insecure: bool,
     insecure_anywhere: bool,
@@ -121,6 +148,9 @@ def serve(
         store_quota=store_quota,
         slots=max_blocks,
         slots_each=max_blocks_each,
+        upload_limit=upload_limit,
+        download_limit=download_limit,
+        max_downloads=max_downloads,
         limits=limits,
         join=join,
         insecure=insecure,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from core.names import printable
-from peer.commands import document, show
+from peer.commands import document, limiting, show
 from peer.commands.common import daemon_of, json_option, peer_line, route_line, say
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def status_page(found: "GetStatusResponse", now: float) -> list[str]:
         *([("catalogue", found.publishing_problem)] if found.publishing_problem else []),
         ("stores", _stores(found)),
         ("traffic", f"sent {show.size(found.sent_bytes)}, received {show.size(found.received_bytes)}"),
+        ("limits", _limits(found)),
         ("home", found.home),
         ("version", found.version),
     ]
@@ -99,6 +100,12 @@ def _stores(found: "GetStatusResponse") -> str:
     return f"{copies} for others, {show.size(found.stored_bytes)} of {show.size(found.store_quota_bytes)}"
 
 
+def _limits(found: "GetStatusResponse") -> str:
+    upload, download = found.rate_limits.upload_bytes_per_second, found.rate_limits.download_bytes_per_second
+    at_once = show.count(found.max_downloads, "download")
+    return f"upload {limiting.shown(upload)}, download {limiting.shown(download)}, {at_once} at once"
+
+
 def _skipped(found: "GetStatusResponse") -> list[str]:
     if not found.skipped_count:
         return []
@@ -118,7 +125,8 @@ def _skipped(found: "GetStatusResponse") -> list[str]:
 def transfers(home: Path, limit: int | None, as_json: bool) -> None:
     """List downloads, uploads and copies for others.
 
-    Those since the daemon started, the latest first.
+    The latest first; uploads and copies are those since the daemon started. `relevo pause`, `resume`, `cancel` and
+    `priority` take the beginning of an ID.
     """
     with daemon_of(home) as daemon:
         found = list(daemon.transfers(limit))
@@ -127,28 +135,41 @@ def transfers(home: Path, limit: int | None, as_json: bool) -> None:
     elif found:
         say(transfer_table(found, time.time()))
     else:
-        click.echo("no transfer since the daemon started", err=True)
+        click.echo("no transfer yet", err=True)
 
 
 def transfer_table(found: Sequence["Transfer"], now: float) -> list[str]:
     """Returns the lines that list transfers; `now` is in seconds since 1970."""
+    ids = show.short_ids(transfer.transfer_id for transfer in found)
     return show.table(
-        ("KIND", "STATE", ">SIZE", ">DONE", ">RATE", ">HOLDERS", ">BEGAN", "PATH"),
+        ("ID", "KIND", "STATE", ">SIZE", ">DONE", ">RATE", ">LEFT", ">HOLDERS", ">BEGAN", "PATH"),
         (
             (
+                ids[transfer.transfer_id],
                 document.word(transfer, "kind"),
-                document.word(transfer, "state"),
+                _state(transfer),
                 show.size(transfer.size_bytes),
                 show.percent(transfer.done_bytes, transfer.size_bytes),
                 show.rate(transfer.rate_bytes_per_second) if transfer.rate_bytes_per_second else "-",
+                show.span(transfer.remaining_time.seconds) if transfer.HasField("remaining_time") else "-",
                 sum(source.bytes > 0 for source in transfer.sources) or "-",
                 show.age(transfer.start_time.seconds, now),
                 # Copies for others have no path; the id is shortened as `relevo ls` does.
-                ": ".join(filter(None, (transfer.path or transfer.content_id.hex()[:8], transfer.error_message))),
+                ": ".join(filter(None, (transfer.path or transfer.content_id.hex()[:8], _why(transfer)))),
             )
             for transfer in found
         ),
     )
+
+
+def _state(transfer: "Transfer") -> str:
+    state = document.word(transfer, "state")
+    level = document.word(transfer, "priority") if transfer.priority else "normal"
+    return state if level == "normal" or transfer.HasField("end_time") else f"{state} ({level})"
+
+
+def _why(transfer: "Transfer") -> str:
+    return transfer.error_message or transfer.waiting_reason
 
 
 @click.command()

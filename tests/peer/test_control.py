@@ -260,12 +260,90 @@ async def test_a_download_is_joined_and_stopped(network):
     assert again.transfer_id != begun.transfer_id
 
 
+async def test_a_download_is_paused_ranked_and_resumed(network):
+    ben, _ = await network.join("ben", {"a.txt": BYTES})
+    peer, ana = await network.join("ana")
+    give, asked = ben.library.read_block, asyncio.Event()
+
+    async def silent(content_id, index):
+        asked.set()
+        await asyncio.Event().wait()
+
+    ben.library.read_block = silent
+    options = pb2.DownloadOptions(priority=pb2.TRANSFER_PRIORITY_LOW, rate_limit_bytes_per_second=1 << 20)
+    request = pb2.StartDownloadRequest(file=entry(), directory=str(network.base), options=options)
+    begun = (await ana.StartDownload(request)).transfer
+    assert (begun.priority, begun.rate_limit_bytes_per_second) == (pb2.TRANSFER_PRIORITY_LOW, 1 << 20)
+    await asyncio.wait_for(asked.wait(), 10)
+    name = {"transfer_id": begun.transfer_id}
+    for _ in range(2):
+        paused = (await ana.PauseTransfer(pb2.PauseTransferRequest(**name))).transfer
+        assert paused.state == pb2.TRANSFER_STATE_PAUSED
+    ranked = pb2.SetTransferPriorityRequest(**name, priority=pb2.TRANSFER_PRIORITY_HIGH)
+    assert (await ana.SetTransferPriority(ranked)).transfer.priority == pb2.TRANSFER_PRIORITY_HIGH
+    async with fails_with(errors.InvalidInput, "priority"):
+        await ana.SetTransferPriority(pb2.SetTransferPriorityRequest(**name))
+    ben.library.read_block = give
+    assert (await ana.ResumeTransfer(pb2.ResumeTransferRequest(**name))).transfer.state != pb2.TRANSFER_STATE_PAUSED
+    await asyncio.wait_for(peer.transfers.get(begun.transfer_id).ended, 20)
+    assert (network.base / "a.txt").read_bytes() == BYTES
+    async with fails_with(errors.NotPossible):
+        await ana.PauseTransfer(pb2.PauseTransferRequest(**name))
+
+
+async def test_limits_are_set_shown_and_checked(alone):
+    peer, stub = alone
+    none = (await stub.SetRateLimits(pb2.SetRateLimitsRequest())).rate_limits
+    assert none == pb2.RateLimits()
+    both = pb2.SetRateLimitsRequest(upload_bytes_per_second=5000, download_bytes_per_second=7000)
+    wanted = pb2.RateLimits(upload_bytes_per_second=5000, download_bytes_per_second=7000)
+    assert (await stub.SetRateLimits(both)).rate_limits == wanted
+    status = await stub.GetStatus(pb2.GetStatusRequest())
+    assert (status.rate_limits, status.max_downloads) == (wanted, 16)
+    for field in ("upload_bytes_per_second", "download_bytes_per_second"):
+        async with fails_with(errors.InvalidInput, field):
+            await stub.SetRateLimits(pb2.SetRateLimitsRequest(**{field: 1023}))
+    assert (
+        await stub.SetRateLimits(pb2.SetRateLimitsRequest(upload_bytes_per_second=0))
+    ).rate_limits == pb2.RateLimits(download_bytes_per_second=7000)
+    assert (peer.serving.sending.limiter.rate, peer.transfers.limiter.rate) == (0, 7000)
+
+
+async def test_a_limit_that_cannot_be_kept_is_refused(alone, tmp_path):
+    _, stub = alone
+    options = pb2.DownloadOptions(rate_limit_bytes_per_second=1)
+    async with fails_with(errors.InvalidInput, "options.rate_limit_bytes_per_second"):
+        await stub.StartDownload(pb2.StartDownloadRequest(file=entry(), directory=str(tmp_path), options=options))
+    assert not (await stub.ListTransfers(pb2.ListTransfersRequest())).transfers
+
+
+async def test_a_detached_download_waits_for_holders_and_says_so(alone, tmp_path):
+    _, stub = alone
+    options = pb2.DownloadOptions(detached=True)
+    request = pb2.StartDownloadRequest(file=entry("b.txt", b"elsewhere"), directory=str(tmp_path), options=options)
+    begun = (await stub.StartDownload(request)).transfer
+    assert begun.detached
+    asked = pb2.GetTransferRequest(transfer_id=begun.transfer_id)
+    async with asyncio.timeout(20):
+        while not (found := await stub.GetTransfer(asked)).transfer.waiting_reason:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert found.transfer.state == pb2.TRANSFER_STATE_WAITING
+    assert found.transfer.error_code == 0
+
+
 async def test_unknown_transfers_are_not_found(alone):
     _, stub = alone
     async with fails_with(errors.NotFound):
         await stub.GetTransfer(pb2.GetTransferRequest(transfer_id="0" * 16))
     async with fails_with(errors.NotFound):
         await stub.CancelTransfer(pb2.CancelTransferRequest())
+    async with fails_with(errors.NotFound):
+        await stub.PauseTransfer(pb2.PauseTransferRequest())
+    async with fails_with(errors.NotFound):
+        await stub.ResumeTransfer(pb2.ResumeTransferRequest())
+    async with fails_with(errors.NotFound):
+        ranked = pb2.SetTransferPriorityRequest(priority=pb2.TRANSFER_PRIORITY_LOW)
+        await stub.SetTransferPriority(ranked)
 
 
 async def test_transfers_come_in_pages_the_latest_first(alone, tmp_path):

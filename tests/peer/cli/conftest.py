@@ -176,9 +176,34 @@ class ScriptedDaemon(PeerControlServicer):
 
     async def CancelTransfer(self, request, context):
         self._begin("CancelTransfer", request)
-        look = self.under_way[request.transfer_id][-1]
+        listed = {transfer.transfer_id: transfer for transfer in self.listed_transfers}
+        look = listed.get(request.transfer_id) or self.under_way[request.transfer_id][-1]
         look.state = pb2.TRANSFER_STATE_CANCELLED
         return pb2.CancelTransferResponse(transfer=look)
+
+    def _steered(self, rpc, request, kind, **changes):
+        self._begin(rpc, request, request.transfer_id)
+        listed = {transfer.transfer_id: transfer for transfer in self.listed_transfers}
+        listed[request.transfer_id].MergeFrom(pb2.Transfer(**changes))
+        return kind(transfer=listed[request.transfer_id])
+
+    async def PauseTransfer(self, request, context):
+        return self._steered("PauseTransfer", request, pb2.PauseTransferResponse, state=pb2.TRANSFER_STATE_PAUSED)
+
+    async def ResumeTransfer(self, request, context):
+        return self._steered("ResumeTransfer", request, pb2.ResumeTransferResponse, state=pb2.TRANSFER_STATE_RUNNING)
+
+    async def SetTransferPriority(self, request, context):
+        kind = pb2.SetTransferPriorityResponse
+        return self._steered("SetTransferPriority", request, kind, priority=request.priority)
+
+    async def SetRateLimits(self, request, context):
+        self._begin("SetRateLimits", request)
+        limits = self.status.rate_limits
+        for field in ("upload_bytes_per_second", "download_bytes_per_second"):
+            if request.HasField(field):
+                setattr(limits, field, getattr(request, field))
+        return pb2.SetRateLimitsResponse(rate_limits=limits)
 
     async def ListTransfers(self, request, context):
         self._begin("ListTransfers", request)

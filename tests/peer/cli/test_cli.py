@@ -214,6 +214,8 @@ async def test_status_tells_the_whole_story(daemon, run):
         sent_bytes=5 << 30,
         version="0.1.0",
         publishing_problem="central takes 100 files of this peer at most",
+        rate_limits=pb2.RateLimits(upload_bytes_per_second=2 << 20),
+        max_downloads=16,
     )
     assert (await run("status")).stdout.splitlines() == [
         "peer       ana  aaaaaaaa  127.0.0.1:4321, [::1]:4321",
@@ -226,6 +228,7 @@ async def test_status_tells_the_whole_story(daemon, run):
         "catalogue  central takes 100 files of this peer at most",
         "stores     1 copy for others, 1.0 MiB of 10.0 GiB",
         "traffic    sent 5.0 GiB, received 0 B",
+        "limits     upload 2.0 MiB/s, download no limit, 16 downloads at once",
         "home       /home/ana",
         "version    0.1.0",
         "not shared 30 files:",
@@ -284,12 +287,20 @@ async def test_a_failed_copy_for_others_shows_its_reason_alone(daemon, run):
 
 async def test_transfers_show_how_far_they_are(daemon, run):
     daemon.listed_transfers = [
-        daemon.step(10, 100, kind=1, path="a.iso", rate_bytes_per_second=5 << 20),
-        daemon.step(0, 100, "FAILED", kind=2, path="b", error_message="nobody answers"),
-    ]
-    _, running, failed = (await run("transfers")).stdout.splitlines()
-    assert running.split() == ["download", "running", "100", "B", "10%", "5.0", "MiB/s", "1", "2023-11-14", "a.iso"]
+        daemon.step(
+            *(10, 100), kind=1, path="a.iso", rate_bytes_per_second=5 << 20, transfer_id="0a1b2c3d" * 2,
+            remaining_time={"seconds": 125},
+        ),
+        daemon.step(0, 100, "FAILED", kind=2, path="b", error_message="nobody answers", transfer_id="0a1b2c3e" * 2),
+        daemon.step(9, 100, "PAUSED", kind=1, path="c", priority=pb2.TRANSFER_PRIORITY_HIGH, transfer_id="c" * 16),
+        daemon.step(9, 100, "WAITING", kind=1, path="d", waiting_reason="nobody holds it", transfer_id="d" * 16),
+    ]  # fmt: skip
+    heads, running, failed, paused, waiting = (await run("transfers")).stdout.splitlines()
+    assert heads.split() == ["ID", "KIND", "STATE", "SIZE", "DONE", "RATE", "LEFT", "HOLDERS", "BEGAN", "PATH"]
+    assert " ".join(running.split()) == "0a1b2c3d download running 100 B 10% 5.0 MiB/s 2 min 5 s 1 2023-11-14 a.iso"
     assert failed.endswith("b: nobody answers")
+    assert " ".join(paused.split()) == "cccccccc download paused (high) 100 B 9% - - 1 2023-11-14 c"
+    assert waiting.endswith("d: nobody holds it")
     (first,) = json.loads((await run("transfers", "--limit", 1, "--json")).stdout)["transfers"]
     assert (first["kind"], first["state"], first["end_time"]) == ("download", "running", None)
     assert first["sources"][0]["peer"]["name"] == "ana"
@@ -434,6 +445,129 @@ async def test_ctrl_c_cancels_the_transfers_and_says_how_to_go_on(daemon, spawn,
     assert stderr.decode() == "relevo: stopped; the same command goes on from where it was\n"
     assert stdout.decode().startswith(f"{tmp_path}/small  ")
     assert [request.transfer_id for request in daemon.asked("CancelTransfer")] == [f"{2:016x}"]
+
+
+async def test_what_goes_on_in_the_background_is_not_stopped_by_who_watches_it(daemon, spawn, tmp_path):
+    for path in ("own", "theirs"):
+        daemon.offer(path)
+        daemon.steps[path] = [daemon.step(1, 5, detached=path == "theirs")]
+    process = await spawn("get", "own", "theirs", "--to", tmp_path)
+    await daemon.waiting_calls.wait()
+    process.send_signal(2)
+    _, stderr = await process.communicate()
+    assert process.returncode == 130
+    assert stderr.decode() == "relevo: stopped; 1 download in the background goes on, see `relevo transfers`\n"
+    assert [request.transfer_id for request in daemon.asked("CancelTransfer")] == [f"{1:016x}"]
+
+
+async def test_a_detached_get_returns_when_everything_is_accepted(daemon, run, tmp_path):
+    for path in ("a", "b"):
+        daemon.offer(path)
+        daemon.steps[path] = [daemon.step(0, 5)]
+    result = await run("get", "a", "b", "nix", "--to", tmp_path, "--detach")
+    assert result.exit_code == 3
+    assert result.stdout == f"00000000  5 B  {tmp_path}/a\n00000000  5 B  {tmp_path}/b\n"
+    assert [request.options.detached for request in daemon.asked("StartDownload")] == [True, True]
+    assert not daemon.asked("GetTransfer")
+    found = json.loads((await run("get", "a", "--to", tmp_path, "--detach", "--json")).stdout)["files"]
+    assert [(file["path"], file["state"]) for file in found] == [("a", "running")]
+
+
+async def test_one_get_has_one_limit_and_one_priority(daemon, run, tmp_path):
+    for path in ("a", "b"):
+        daemon.offer(path)
+    assert (await run("get", "a", "b", "--to", tmp_path)).exit_code == 0
+    await run("get", "a", "b", "--to", tmp_path, "--limit-rate", "1.5MiB/s", "--priority", "high")
+    plain, _, first, second = (request.options for request in daemon.asked("StartDownload"))
+    normal = pb2.TRANSFER_PRIORITY_NORMAL
+    assert plain == pb2.DownloadOptions(priority=normal)
+    assert first == second
+    assert (first.rate_limit_bytes_per_second, first.priority) == (3 << 19, pb2.TRANSFER_PRIORITY_HIGH)
+    assert first.limit_group
+
+
+# pause, resume, cancel, priority, limit
+
+
+@pytest.fixture
+def listed(daemon):
+    daemon.listed_transfers = [
+        daemon.step(5, 100, kind=1, path="a", transfer_id="aaaa0000" * 2),
+        daemon.step(5, 100, "PAUSED", kind=1, path="b", transfer_id="aaab0000" * 2),
+        daemon.step(5, 100, kind=2, path="up", transfer_id="bbbb0000" * 2),
+        daemon.step(5, 100, "DONE", kind=1, path="over", transfer_id="aaaa1111" * 2),
+    ]
+    return {transfer.path: transfer.transfer_id for transfer in daemon.listed_transfers}
+
+
+async def test_downloads_are_paused_by_the_beginning_of_their_ids(daemon, run, listed):
+    result = await run("pause", "AAAA", "aaab0000aaab0000")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "aaaa0000  paused  5% of 100 B  a\naaab0000  paused  5% of 100 B  b\n",
+    )
+    assert [request.transfer_id for request in daemon.asked("PauseTransfer")] == [listed["a"], listed["b"]]
+
+
+async def test_all_is_all_to_which_it_could_matter(daemon, run, listed):
+    assert "aaaa0000  paused" in (await run("pause", "--all")).stdout
+    assert [request.transfer_id for request in daemon.asked("PauseTransfer")] == [listed["a"]]
+    found = json.loads((await run("resume", "--all", "--json")).stdout)["transfers"]
+    assert [(transfer["path"], transfer["state"]) for transfer in found] == [("a", "running"), ("b", "running")]
+    result = await run("resume", "--all")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "there is no such download\n")
+    assert json.loads((await run("resume", "--all", "--json")).stdout) == {"transfers": []}
+
+
+async def test_what_cannot_be_done_is_told_and_the_others_go_on(daemon, run, listed):
+    daemon.failures["PauseTransfer", listed["up"]] = errors.NotPossible("it is no download")
+    result = await run("pause", "nix", "bbbb", "aaaa")
+    assert result.exit_code == 7
+    assert result.stdout == "aaaa0000  paused  5% of 100 B  a\n"
+    assert "there is no transfer 'nix'; `relevo transfers` lists them" in result.stderr
+    assert "it is no download" in result.stderr
+
+
+async def test_an_ambiguous_beginning_lists_its_candidates(daemon, run, listed):
+    result = await run("cancel", "aaa")
+    assert result.exit_code == 7
+    assert "'aaa' is the beginning of 2 ids; choose one" in result.stderr
+    assert "aaaa0000aaaa0000  running  a" in result.stderr
+    assert not daemon.asked("CancelTransfer")
+
+
+async def test_cancel_stops_transfers_of_any_kind(daemon, run, listed):
+    result = await run("cancel", "bbbb", "aaab")
+    assert result.stdout == "bbbb0000  cancelled  5% of 100 B  up\naaab0000  cancelled  5% of 100 B  b\n"
+
+
+async def test_a_priority_is_set_and_told(daemon, run, listed):
+    result = await run("priority", "aaaa", "high")
+    assert result.stdout == "aaaa0000  running, high priority  5% of 100 B  a\n"
+    (request,) = daemon.asked("SetTransferPriority")
+    assert (request.transfer_id, request.priority) == (listed["a"], pb2.TRANSFER_PRIORITY_HIGH)
+
+
+@pytest.mark.parametrize(
+    "command", [["pause"], ["resume"], ["cancel"], ["pause", "--all", "aaaa"], ["priority", "aaaa", "urgent"]]
+)
+async def test_what_is_to_be_steered_has_to_be_said(daemon, run, command):
+    result = await run(*command)
+    assert result.exit_code == 2
+    assert result.stderr.strip()
+    assert not daemon.requests
+
+
+async def test_limits_are_shown_set_and_lifted(daemon, run):
+    assert (await run("limit")).stdout == "upload    no limit\ndownload  no limit\n"
+    assert (await run("limit", "--upload", "2MiB/s")).stdout == "upload    2.0 MiB/s\ndownload  no limit\n"
+    found = json.loads((await run("limit", "--download", "500k", "--json")).stdout)
+    assert found == {"upload_bytes_per_second": 2 << 20, "download_bytes_per_second": 500 * 1024}
+    assert (await run("limit", "--upload", "none")).stdout == "upload    no limit\ndownload  500 KiB/s\n"
+    for rate in ("fast", "1000", "-1", "2MiB/h"):
+        result = await run("limit", "--upload", rate)
+        assert result.exit_code == 2, rate
+        assert "rate such as 2MiB/s" in result.stderr or "at least 1KiB/s" in result.stderr
 
 
 async def test_a_transfer_that_somebody_else_cancels_ends_the_command(daemon, run, tmp_path):

@@ -110,7 +110,8 @@ async def lying(home):
 COMMANDS = [
     ["ls"], ["ls", "--json"], ["get", "x"], ["get", "--json", "x"], ["put", "--replicas", "2", "FILE"],
     ["peers"], ["peers", "--json"], ["neighbour"], ["neighbour", "--json"], ["status"], ["status", "--json"],
-    ["transfers"], ["transfers", "--json"],
+    ["transfers"], ["transfers", "--json"], ["get", "--detach", "x"], ["limit"], ["pause", "--all"],
+    ["resume", "--all"], ["cancel", "0"], ["priority", "0", "low"],
 ]  # fmt: skip
 
 
