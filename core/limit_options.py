@@ -14,6 +14,7 @@ from core.options import Number
 _OPTIONS = {
     "max-connections": ("connections", 1, 1_000_000, "N", "Most connections at once."),
     "handshake-timeout": ("handshake", 0.1, 600, "SECONDS", "Time that a new connection has to say who it is."),
+    "idle-timeout": ("idle", 0.1, 86_400, "SECONDS", "Time after which a connection without a call is closed."),
     "max-calls": ("calls_each", 1, 1_000_000, "N", "Most calls of one caller under way."),
     "max-unread": ("unread_each", 1 << 21, 1 << 40, "BYTES", "Most bytes of answers that one caller has not read."),
     "max-unread-total": ("unread", 1 << 21, 1 << 40, "BYTES", "Most bytes of answers that all have not read."),

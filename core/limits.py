@@ -17,8 +17,10 @@ class Limits:
     """Limits of one server. docs/security.md says why each is what it is.
 
     Attributes:
-        connections: most open at once; further ones are closed as soon as they come.
+        connections: most open at once; further ones are closed as soon as they come, and before it comes to that those
+            of the host that has the most.
         handshake: seconds that a new connection has for TLS and the first frames of HTTP/2.
+        idle: seconds without a call after which a connection is closed, at the latest when twice as many are over.
         calls_each: most calls of one caller that are under way.
         unread_each: most bytes of answers that one caller has asked for and that have not left.
         unread: the same of all callers together.
@@ -30,6 +32,7 @@ class Limits:
 
     connections: int = 4096
     handshake: float = 5.0
+    idle: float = 10.0
     calls_each: int = 512
     unread_each: int = 48 * _MIB
     unread: int = 512 * _MIB

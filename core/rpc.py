@@ -3,6 +3,7 @@
 docs/decisions/0002-grpc-options.md says why each option is what it is.
 """
 
+import asyncio
 import ctypes
 import logging
 import sys
@@ -18,6 +19,7 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_V1ALPH
 
 from core.access import PLAINTEXT, WayIn
 from core.answers import strict
+from core.crowding import Crowd
 from core.errors import NotPossible
 from core.health import Health
 from core.limits import Limits
@@ -63,6 +65,7 @@ def _limits(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.server_handshake_timeout_ms", round(limits.handshake * 1000)),
         # The limits of metadata count from when the client has acknowledged the settings that tell them.
         ("grpc.http2.settings_timeout", round(limits.handshake * 1000)),
+        ("grpc.max_connection_idle_ms", round(limits.idle * 1000)),
         ("grpc.max_concurrent_streams", limits.streams),
         ("grpc.server.max_pending_requests", limits.pending),
         ("grpc.server.max_pending_requests_hard_limit", 2 * limits.pending),
@@ -124,6 +127,8 @@ class Server:
         self._inspectable = inspectable
         self._health = Health()
         self._services: list[str] = []
+        self._connections = limits.connections
+        self._watch: asyncio.Task[None] | None = None
 
     def listen(self, address: str) -> int:
         """Binds `host:port` (port 0: the system chooses) or `unix:path`, and returns the port.
@@ -145,14 +150,14 @@ class Server:
 
     async def start(self, *services: str) -> None:
         """Starts to serve; `services` are the full names of what was registered."""
-        if not self._inspectable:
-            await self.server.start()
-            return
-        self._services = ["", *services]
-        _register_reflection(self.server, services)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
-        self._health.set(self._services, health_pb2.HealthCheckResponse.SERVING)
+        if self._inspectable:
+            self._services = ["", *services]
+            _register_reflection(self.server, services)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+            self._health.set(self._services, health_pb2.HealthCheckResponse.SERVING)
         await self.server.start()
+        if self.port > 1:  # gRPC's number for a Unix socket
+            self._watch = asyncio.create_task(Crowd(self.port, self._connections).watch())
 
     async def not_serving(self) -> None:
         """Tells health checks that the end is near; calls are still answered."""
@@ -162,6 +167,8 @@ class Server:
         """Refuses new calls, waits up to `grace` seconds for running ones, and ends."""
         await self.not_serving()
         await self.server.stop(grace)
+        if self._watch:
+            self._watch.cancel()
 
 
 def _register_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:

@@ -256,17 +256,19 @@ class Raw:
 async def raw(tmp_path):
     """Returns a function that opens a raw connection to a victim.
 
-    A window of 0 lets no answer through; a deaf one reads without understanding, which costs the test no time.
+    A window of 0 lets no answer through; a deaf one reads without understanding, which costs the test no time. With a
+    `host` (127.0.0.2, …) it comes from there.
     """
     contexts = {}
     async with AsyncExitStack() as stack:
 
-        async def connect(victim, *, material=None, window=65_535, greet=True, deaf=False):
+        async def connect(victim, *, material=None, window=65_535, greet=True, deaf=False, host=None):
             material = material or (victim.network and victim.network.member())
             if material and material not in contexts:
                 contexts[material] = context_of(tmp_path, material)
             tls = {"ssl": contexts[material], "server_hostname": victim.name} if material else {}
-            reader, writer = await asyncio.open_connection("127.0.0.1", victim.port, **tls)
+            here = {"local_addr": (host, 0)} if host else {}
+            reader, writer = await asyncio.open_connection("127.0.0.1", victim.port, **tls, **here)
             connection = Raw(reader, writer, window, deaf=deaf)
             stack.push_async_callback(connection.close)
             if greet:

@@ -5,6 +5,7 @@ it prints its port, and the id of the content that it holds.
 """
 
 import asyncio
+import logging
 import signal
 import sys
 import time
@@ -76,6 +77,8 @@ def limits_of(arguments: list[str]) -> Limits:
     return Limits(**{name: kinds[name](number) for name, number in given.items()})
 
 
+# That it is attacked it may say; what is looked for is a defect.
+logging.getLogger("relevo").setLevel(logging.ERROR)
 tune_allocator()
 open_files(4096)
 asyncio.run(main(Path(sys.argv[1]), limits_of(sys.argv[2:])))
