@@ -58,6 +58,7 @@ RULES: dict[str, frozenset[Role]] = {
     "/relevo.v1.PeerControl/ListPeers": _OWNER,
     "/relevo.v1.PeerControl/GetNeighbours": _OWNER,
     "/relevo.v1.PeerControl/StartDownload": _OWNER,
+    "/relevo.v1.PeerControl/StartSetDownload": _OWNER,
     "/relevo.v1.PeerControl/StartUpload": _OWNER,
     "/relevo.v1.PeerControl/ListTransfers": _OWNER,
     "/relevo.v1.PeerControl/GetTransfer": _OWNER,

@@ -18,10 +18,11 @@ from peer.renewal import Renewal
 from peer.routes import TIMEOUT, Routes
 from peer.serving import Serving
 from peer.session import Session
+from peer.sets import Sets
 from peer.storing import Storing
 from peer.transfers import Transfers
 from peer.uploads import Uploads
-from peer.views import membership_message, route_message, transfer_message, utf8
+from peer.views import membership_message, problem_messages, route_message, transfer_message, utf8
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.peer_control_pb2_grpc import PeerControlServicer
@@ -42,6 +43,7 @@ class Parts:
     routes: Routes
     transfers: Transfers
     downloads: Downloads
+    sets: Sets
     uploads: Uploads
     storing: Storing
     serving: Serving
@@ -132,6 +134,13 @@ class ControlServicer(PeerControlServicer):
         await self._parts.transfers.kept(transfer)
         return pb2.StartDownloadResponse(transfer=transfer_message(transfer, self._parts.clock()))
 
+    async def StartSetDownload(
+        self, request: pb2.StartSetDownloadRequest, context: Context
+    ) -> pb2.StartSetDownloadResponse:
+        transfer = self._parts.sets.start(request, order_of(request, request.options))
+        await self._parts.transfers.kept(transfer)
+        return pb2.StartSetDownloadResponse(transfer=transfer_message(transfer, self._parts.clock()))
+
     async def StartUpload(self, request: pb2.StartUploadRequest, context: Context) -> pb2.StartUploadResponse:
         if request.replicas > MAX_REPLICAS:
             raise errors.InvalidInput("replicas", f"at most {MAX_REPLICAS} copies can be wanted")
@@ -157,7 +166,10 @@ class ControlServicer(PeerControlServicer):
 
     async def GetTransfer(self, request: pb2.GetTransferRequest, context: Context) -> pb2.GetTransferResponse:
         transfer = self._parts.transfers.get(request.transfer_id)
-        return pb2.GetTransferResponse(transfer=transfer_message(transfer, self._parts.clock()))
+        return pb2.GetTransferResponse(
+            transfer=transfer_message(transfer, self._parts.clock()),
+            problems=problem_messages(transfer, request.known_problem_count),
+        )
 
     async def CancelTransfer(self, request: pb2.CancelTransferRequest, context: Context) -> pb2.CancelTransferResponse:
         transfer = await self._parts.transfers.cancel(request.transfer_id)

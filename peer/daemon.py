@@ -41,6 +41,7 @@ from peer.routes import Routes
 from peer.sending import Sending
 from peer.serving import Serving
 from peer.session import Introduction, Session
+from peer.sets import Sets
 from peer.settings import ServeSettings, control_address, control_socket
 from peer.storing import Storing
 from peer.transfer import Downloader
@@ -122,6 +123,16 @@ class Peer:
             home=settings.home,
         )
         self.downloads = Downloads(self.downloader, self.library, self.transfers)
+        self.sets = Sets(
+            routes=self.routes,
+            find_many=holders.find_many,
+            downloader=self.downloader,
+            library=self.library,
+            transfers=self.transfers,
+            self_id=self.identity.peer_id,
+            clock=clock,
+            accuse=self.reporter.accuse,
+        )
         self.uploads = Uploads(
             identity=self.identity,
             library=self.library,
@@ -155,7 +166,7 @@ class Peer:
         socket.unlink(missing_ok=True)
         self.control.listen(control_address(self.settings.home))
         await self.library.start()
-        await self.keeping.restore(self.transfers, self.downloads.ways())
+        await self.keeping.restore(self.transfers, self.downloads.ways() | self.sets.ways())
         await self.server.start(RELAY)
         await self.control.start(CONTROL)
         self._run(self.session.run(), self.publisher.run(), self.reporter.run())
@@ -263,6 +274,7 @@ class Peer:
             routes=self.routes,
             transfers=self.transfers,
             downloads=self.downloads,
+            sets=self.sets,
             uploads=self.uploads,
             storing=self.storing,
             serving=self.serving,

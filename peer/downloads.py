@@ -38,7 +38,7 @@ class Downloads:
         """
         request = _checked(file, directory)
         if not order.transfer_id:  # what goes on may find its disk later
-            _check_directory(request.directory)
+            check_directory(request.directory)
         target = str(request.directory / request.name)
         for running in self._transfers.running():
             if (running.kind, running.target) == (Kind.DOWNLOAD, target):
@@ -84,9 +84,7 @@ def _checked(file: FileEntry, directory: str) -> FetchRequest:
         size = Layout(file.size_bytes).size
     except ValueError as error:
         raise errors.InvalidInput("file.size_bytes", str(error)) from error
-    where = Path(directory)
-    if not where.is_absolute() or "\0" in directory:
-        raise errors.InvalidInput("directory", "the directory is an absolute path")
+    where = absolute_directory(directory)
     return FetchRequest(
         content_id=file.content_id,
         size=size,
@@ -97,7 +95,20 @@ def _checked(file: FileEntry, directory: str) -> FetchRequest:
     )
 
 
-def _check_directory(where: Path) -> None:
+def absolute_directory(directory: str) -> Path:
+    """Returns a directory that the user named. Raises InvalidInput when it is no absolute path."""
+    where = Path(directory)
+    if not where.is_absolute() or "\0" in directory:
+        raise errors.InvalidInput("directory", "the directory is an absolute path")
+    return where
+
+
+def check_directory(where: Path) -> None:
+    """Checks that downloads can go into a directory that the user named.
+
+    Raises:
+        NotPossible: it is not there, or cannot be written to.
+    """
     if not where.is_dir():
         raise errors.NotPossible(f"{where} is not a directory; make it first, or choose another with --to")
     if not os.access(where, os.W_OK | os.X_OK):

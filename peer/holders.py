@@ -1,5 +1,7 @@
 """Look-ups of holders for downloads: all pages, and whether a neighbour has made them up."""
 
+from collections.abc import Sequence
+
 from core import errors
 from peer.contacts import Holder
 from peer.routes import TIMEOUT, Routes
@@ -9,8 +11,10 @@ from relevo.v1 import central_directory_pb2 as pb2
 # Pages of up to 1,000 that are read for one download; a neighbour that lies could go on for ever.
 HOLDER_PAGES = 10
 PAGE = 1000
+# Contents in one request about many.
+MANY = 500
 # For so many contents is remembered whom a neighbour named.
-_REMEMBERED = 256
+_REMEMBERED = 2048
 _RPC = "LocateFile"
 
 
@@ -35,16 +39,45 @@ class Holders:
             self._routes.distrust(ways[0], _RPC)
             found, ways = await self._pages(content_id, directly=True)
         holders = found or []
+        self._compare(content_id, holders, next((way for way in ways if not way.direct), None), directly=directly)
+        return holders
+
+    async def find_many(self, content_ids: Sequence[bytes], *, directly: bool = False) -> dict[bytes, list[Holder]]:
+        """Returns some holders of each content, as `find` does; central itself is asked where a neighbour names none.
+
+        Raises:
+            RelevoError: as `Routes.locate_files`.
+        """
+        found: dict[bytes, list[Holder]] = {}
+        none_named: list[bytes] = []
+        rest = list(content_ids)
+        while rest:
+            request = pb2.LocateFilesRequest(content_ids=rest[:MANY])
+            response, taken = await self._routes.locate_files(request, directly=directly)
+            if not response.files:
+                raise errors.Unreachable("central names holders of nothing that it was asked for; try again later")
+            named = [Holder.from_message(holder) for holder in response.holders]
+            for content_id, file in zip(rest, response.files, strict=False):
+                holders = found[content_id] = [named[at] for at in file.holders if at < len(named)]
+                self._compare(content_id, holders, None if taken.way.direct else taken.way, directly=directly)
+                if not holders and not taken.way.direct:
+                    none_named.append(content_id)
+            rest = rest[len(response.files) :]
+        if none_named and not directly:
+            found |= await self.find_many(none_named, directly=True)
+        return found
+
+    def _compare(self, content_id: bytes, holders: Sequence[Holder], told_by: Way | None, *, directly: bool) -> None:
+        """Remembers whom a neighbour names; one that named nobody whom central names is distrusted."""
         names = {holder.contact.peer_id for holder in holders}
         told = self._hearsay.pop(content_id, None)
-        if all(way.direct for way in ways):
+        if told_by is None:
             if told is not None and directly and not told[1] & names:
                 self._routes.distrust(told[0], _RPC)
-        else:
-            self._hearsay[content_id] = next(way for way in ways if not way.direct), names
+        elif names:
+            self._hearsay[content_id] = told_by, names
             if len(self._hearsay) > _REMEMBERED:
                 del self._hearsay[next(iter(self._hearsay))]
-        return holders
 
     async def names(self, content_id: bytes, peer_id: str) -> bool:
         """Tells whether central itself names this peer for a content. Raises RelevoError when central cannot say."""

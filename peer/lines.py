@@ -11,7 +11,14 @@ from core.status import from_rpc_error
 from peer.contacts import Contact
 from peer.dialling import Dialler
 from peer.racing import first_success
-from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse, GetManifestRequest, GetManifestResponse
+from relevo.v1.peer_relay_pb2 import (
+    GetBlockRequest,
+    GetBlockResponse,
+    GetContentsRequest,
+    GetContentsResponse,
+    GetManifestRequest,
+    GetManifestResponse,
+)
 
 if TYPE_CHECKING:
     from relevo.v1.peer_relay_pb2_grpc import PeerRelayAsyncStub
@@ -45,6 +52,10 @@ class Line:
     async def get_manifest(self, request: GetManifestRequest, timeout: float) -> GetManifestResponse:
         """Answers PeerRelay.GetManifest; raises as get_block."""
         return await self._call(lambda holder: holder.GetManifest(request, timeout=timeout))
+
+    async def get_contents(self, request: GetContentsRequest, timeout: float) -> GetContentsResponse:
+        """Answers PeerRelay.GetContents; raises as get_block."""
+        return await self._call(lambda holder: holder.GetContents(request, timeout=timeout))
 
     async def _call(self, call: Callable[["PeerRelayAsyncStub"], Awaitable[T]]) -> T:
         async def at(address: str) -> T:

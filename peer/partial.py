@@ -30,15 +30,16 @@ _STAT_BLOCK = 512
 _STOPPED = "the download was stopped"
 
 
-def partial_name(content_id: bytes) -> str:
-    """Returns the name of the file in progress for a content."""
-    return f".relevo-{content_id.hex()[:32]}.part"
+def partial_name(content_id: bytes, beneath: str = "") -> str:
+    """Returns the name of the file in progress for a content, in a directory whose relative path is `beneath`."""
+    name = f".relevo-{content_id.hex()[:32]}.part"
+    return f"{beneath}/{name}" if beneath else name
 
 
-def taken_bytes(directory: Path, content_id: bytes) -> int:
+def taken_bytes(directory: Path, content_id: bytes, beneath: str = "") -> int:
     """Returns the disk space that the file in progress of a content takes; 0 when there is none. Raises OSError."""
     try:
-        return rooted.status(directory, partial_name(content_id)).st_blocks * _STAT_BLOCK
+        return rooted.status(directory, partial_name(content_id, beneath)).st_blocks * _STAT_BLOCK
     except FileNotFoundError:
         return 0
 
@@ -46,10 +47,14 @@ def taken_bytes(directory: Path, content_id: bytes) -> int:
 class Partial:
     """The file in progress of one content in one directory. Safe for use from many threads."""
 
-    def __init__(self, directory: Path, content_id: bytes, layout: Layout) -> None:
-        """Describes the file in progress of a content of this layout in `directory`; touches nothing yet."""
+    def __init__(self, directory: Path, content_id: bytes, layout: Layout, beneath: str = "") -> None:
+        """Describes the file in progress of a content of this layout; touches nothing yet.
+
+        It stands in `directory`, or in the directory whose path relative to that is `beneath`, and which is there.
+        """
         self.directory = directory
-        self.name = partial_name(content_id)
+        self.name = partial_name(content_id, beneath)
+        self._beneath = beneath
         self._content_id = content_id
         self.layout = layout
         self._mutex = threading.Lock()
@@ -144,10 +149,10 @@ class Partial:
             return hash_file(self.directory, self.name, Stamp.of(os.fstat(descriptor)))
 
     def finish(self, name: str, modify_time: float | None, *, executable: bool) -> Path:
-        """Makes the file durable and moves it to `name` in its directory; returns where it stands.
+        """Makes the file durable and moves it to `name`; returns where it stands.
 
         Args:
-            name: one part of a path.
+            name: relative to the directory, beside the file in progress.
             modify_time: seconds since 1970 to give to the file; None leaves the time of writing.
             executable: whether those who may read it may execute it.
 
@@ -217,7 +222,7 @@ class Partial:
         rooted.remove(self.directory, self.name)
 
     def _check_room(self) -> None:
-        allocated = taken_bytes(self.directory, self._content_id)
+        allocated = taken_bytes(self.directory, self._content_id, self._beneath)
         disk = os.statvfs(self.directory)
         free = disk.f_bavail * disk.f_frsize
         # Some network file systems do not tell their size at all.

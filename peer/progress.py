@@ -48,6 +48,10 @@ class Progress:
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     _began: float | None = None
 
+    def again(self) -> "Progress":
+        """Returns the progress of another try: of what was done, only who gave how much is remembered."""
+        return Progress(self.size, sources=self.sources)
+
     def source(self, contact: Contact) -> Source:
         """Returns the record of a holder, which is made at the first call; its contact is brought up to date."""
         source = self.sources.setdefault(contact.peer_id, Source(contact))

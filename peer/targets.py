@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.errors import AlreadyExists
 from core.manifest import Manifest
-from core.names import normal, printable
+from core.names import last_part, normal, printable
 from peer import rooted
 from peer.disk_errors import disk_error
 from peer.library.hashing import hash_file
@@ -41,8 +41,8 @@ def existing_manifest(directory: Path, name: str, size: int) -> Manifest | None:
     try:
         found = rooted.status(directory, name)
         listed = listed_name(directory, name)
-        if normal(listed) != normal(name):
-            raise _takes_for_one(directory / listed, name)
+        if normal(listed) != normal(last_part(name)):
+            raise _takes_for_one((directory / name).with_name(listed), last_part(name))
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:
             raise exists_already(directory / name)
         return hash_file(directory, name, Stamp.of(found))

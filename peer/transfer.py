@@ -38,7 +38,7 @@ class FetchRequest:
         size: of the content in bytes, as it is listed. Whoever published it first may have lied: what the manifest
             proves counts.
         directory: has to be there.
-        name: one part of a path.
+        name: relative to the directory; the directories on the way have to be there too.
         modify_time: to give to the file, in seconds since 1970; None leaves the time of writing.
         executable: whether those who may read it may execute it.
         most: a larger content is refused, in bytes; None: one that is larger than the room there is.
@@ -51,6 +51,11 @@ class FetchRequest:
     modify_time: float | None = None
     executable: bool = False
     most: int | None = None
+
+    @property
+    def beneath(self) -> str:
+        """Where the name is beneath the directory; empty for the directory itself."""
+        return self.name.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ class Downloader:
             if manifest is not None:
                 if manifest.content_id != request.content_id:
                     raise exists_already(location)
-                leftover = partial_name(request.content_id)
+                leftover = partial_name(request.content_id, request.beneath)
                 await asyncio.to_thread(remove_leftover, request.directory, request.name, leftover)
                 progress.present(request.size)
                 return Fetched(location, manifest)
@@ -263,7 +268,7 @@ class Downloader:
     @asynccontextmanager
     async def _partial(self, request: FetchRequest) -> AsyncIterator[Partial]:
         """Opens the file in progress, and closes it."""
-        partial = Partial(request.directory, request.content_id, Layout(request.size))
+        partial = Partial(request.directory, request.content_id, Layout(request.size), request.beneath)
         try:
             await asyncio.to_thread(partial.open)
             yield partial
@@ -273,7 +278,7 @@ class Downloader:
     @asynccontextmanager
     async def _turn(self, request: FetchRequest) -> AsyncIterator[None]:
         """Downloads of one content into one directory, under different names, wait for each other."""
-        key = (request.directory, request.content_id)
+        key = (request.directory / request.beneath, request.content_id)
         lock, users = self._turns.get(key, (asyncio.Lock(), 0))
         self._turns[key] = lock, users + 1
         try:
@@ -294,7 +299,7 @@ def _room(request: FetchRequest) -> int:
         disk = os.statvfs(request.directory)
         if not disk.f_blocks:  # some network file systems do not tell their size at all
             return MAX_SIZE
-        taken = taken_bytes(request.directory, request.content_id)
+        taken = taken_bytes(request.directory, request.content_id, request.beneath)
     except OSError as error:
         raise disk_error(error, request.directory) from error
     return disk.f_bavail * disk.f_frsize + taken
@@ -307,6 +312,6 @@ def _check(request: FetchRequest) -> None:
         Layout(request.size)
     except ValueError as error:
         raise InvalidInput("size", str(error)) from error
-    problem = "it has several parts" if "/" in request.name else path_problem(request.name)
+    problem = path_problem(request.name)
     if problem:
         raise InvalidInput("name", f"{request.name!r} is not a valid file name: {problem}")

@@ -93,9 +93,11 @@ class Transfers:
         content_id: bytes = b"",
         placement_id: str = "",
         order: Order = _AS_ASKED,
+        progress: Progress | None = None,
     ) -> Transfer:
         """Starts `work` and returns the transfer, which is waiting until `work` says otherwise.
 
+        `progress` is what the work notes how far it is in, when that is more than a Progress of `size` bytes.
         A download waits for its turn, may be interrupted, and its work is called again then.
 
         Raises:
@@ -109,7 +111,7 @@ class Transfers:
             kind=kind,
             path=path,
             target=target,
-            progress=Progress(size, order.done_bytes),
+            progress=progress or Progress(size, order.done_bytes),
             start_time=self._wall() if order.start_time is None else order.start_time,
             work=work,
             allowance=Allowance(transfer_id, self.limiter, self._own_limiter(order), order.priority.weight),
@@ -306,8 +308,8 @@ class Transfers:
 
     def _begin(self, transfer: Transfer) -> None:
         transfer.waiting_reason = ""
-        if transfer.progress.done_bytes or transfer.progress.sources:  # of an earlier try
-            transfer.progress = Progress(transfer.progress.size, sources=transfer.progress.sources)
+        if transfer.task is not None or transfer.progress.done_bytes:  # of an earlier try
+            transfer.progress = transfer.progress.again()
         transfer.task = asyncio.create_task(self._run(transfer))
         transfer.task.add_done_callback(lambda task: self._stopped(transfer, task))
 

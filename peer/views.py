@@ -6,22 +6,26 @@ from typing import TypeVar
 
 import grpc
 
-from core.errors import NotPossible
+from core.errors import NotPossible, RelevoError
 from core.status import from_code
 from core.times import from_timestamp, to_duration, to_timestamp
 from peer.membership import Membership
 from peer.orders import PRIORITIES
 from peer.pieces import unlimited
 from peer.progress import Progress
+from peer.set_progress import SetProgress
 from peer.ways import Taken
 from peer.work import Kind, State, Transfer
 from relevo.v1.peer_control_pb2 import (
+    FileProgress,
     MembershipStatus,
     Route,
+    SetProblem,
     TransferKind,
     TransferSource,
     TransferState,
 )
+from relevo.v1.peer_control_pb2 import SetProgress as SetProgressMessage
 from relevo.v1.peer_control_pb2 import Transfer as TransferMessage
 
 K = TypeVar("K")
@@ -31,6 +35,8 @@ _KINDS = {
     Kind.UPLOAD: TransferKind.TRANSFER_KIND_UPLOAD,
     Kind.STORE: TransferKind.TRANSFER_KIND_STORE,
 }
+# Problems in one answer.
+_PROBLEMS = 100
 _STATES = {
     State.WAITING: TransferState.TRANSFER_STATE_WAITING,
     State.RUNNING: TransferState.TRANSFER_STATE_RUNNING,
@@ -97,7 +103,7 @@ def transfer_message(transfer: Transfer, now: float) -> TransferMessage:
         rate_bytes_per_second=round(rate),
         start_time=to_timestamp(transfer.start_time),
         end_time=None if transfer.end_time is None else to_timestamp(transfer.end_time),
-        error_code=grpc.StatusCode[transfer.error.code].value[0] if transfer.error else 0,
+        error_code=_code(transfer.error) if transfer.error else 0,
         error_message=str(transfer.error) if transfer.error else "",
         placement_id=transfer.placement_id,
         waiting_reason=transfer.waiting_reason,
@@ -105,7 +111,37 @@ def transfer_message(transfer: Transfer, now: float) -> TransferMessage:
         rate_limit_bytes_per_second=round(transfer.allowance.own.rate),
         detached=transfer.detached,
         remaining_time=to_duration(rest / rate) if round(rate) and rest >= 0 else None,
+        set=_set_message(progress) if isinstance(progress, SetProgress) else None,
     )
+
+
+def _set_message(progress: SetProgress) -> SetProgressMessage:
+    return SetProgressMessage(
+        found_count=progress.found,
+        listed=progress.listed,
+        done_count=progress.done,
+        present_count=progress.present_files,
+        failed_count=progress.failed,
+        large_files=[
+            FileProgress(path=path, size_bytes=part.size, done_bytes=part.done_bytes)
+            for path, part in progress.parts.items()
+        ],
+    )
+
+
+def problem_messages(transfer: Transfer, known: int) -> list[SetProblem]:
+    """Returns the problems of a set after the first `known`, at most a page of them; none of anything else."""
+    progress = transfer.progress
+    problems = progress.problems[known : known + _PROBLEMS] if isinstance(progress, SetProgress) else []
+    return [
+        SetProblem(path=utf8(one.path), error_code=_code(one.error), error_message=utf8(str(one.error)))
+        for one in problems
+    ]
+
+
+def _code(error: RelevoError) -> int:
+    code: int = grpc.StatusCode[error.code].value[0]
+    return code
 
 
 def ended_transfer(message: TransferMessage) -> Transfer:
@@ -123,7 +159,7 @@ def ended_transfer(message: TransferMessage) -> Transfer:
         kind=_back(_KINDS, message.kind),
         path=message.path,
         target=message.target,
-        progress=Progress(message.size_bytes, message.done_bytes, message.resumed_bytes, message.copied_bytes),
+        progress=_ended_progress(message),
         start_time=from_timestamp(message.start_time),
         work=_over,
         allowance=nobody,
@@ -134,6 +170,20 @@ def ended_transfer(message: TransferMessage) -> Transfer:
         state=_back(_STATES, message.state),
         end_time=from_timestamp(message.end_time),
         error=from_code(message.error_code, message.error_message) if failed else None,
+    )
+
+
+def _ended_progress(message: TransferMessage) -> Progress:
+    figures = (message.size_bytes, message.done_bytes, message.resumed_bytes, message.copied_bytes)
+    if not message.HasField("set"):
+        return Progress(*figures)
+    return SetProgress(
+        *figures,
+        found=message.set.found_count,
+        listed=message.set.listed,
+        done=message.set.done_count,
+        present_files=message.set.present_count,
+        failed=message.set.failed_count,
     )
 
 

@@ -135,6 +135,7 @@ FIELDS = {
     },
     "PeerControl.ListPeers": {"request.page_token": TEXT},
     "PeerControl.StartDownload": {"file.path": PATH, "directory": LOCAL},
+    "PeerControl.StartSetDownload": {"selections.beneath": PATH, "selections.pattern": TEXT, "directory": LOCAL},
     "PeerControl.StartUpload": {"source": LOCAL},
     "PeerControl.ListTransfers": {"page_token": TEXT},
     "PeerControl.GetTransfer": {"transfer_id": ID},
@@ -277,7 +278,7 @@ class Victims:
             "transfer_id": "0" * 16,
             "directory": str(self.base / "root" / "to"),
         }.items():
-            if field in inner.DESCRIPTOR.fields_by_name:
+            if field in inner.DESCRIPTOR.fields_by_name and not name.endswith("ListFiles"):
                 setattr(inner, field, value)
         if "signed" in inner.DESCRIPTOR.fields_by_name:
             if payload is None:
@@ -286,6 +287,9 @@ class Victims:
             inner.signed.CopyFrom(self.signed(name, payload))
         if name == "PeerControl.StartDownload":
             request.file.CopyFrom(content_pb2.FileEntry(path="x", content_id=digest(b"nobody has it"), size_bytes=1))
+        if name == "PeerControl.StartSetDownload":
+            request.selections.add(beneath="x")
+            request.directory = str(self.base / "root" / "set")
         if name == "CentralDirectory.PublishFiles":
             request.base_version = 1 << 40  # never the right one, so that nothing is changed
             request.added.add(path="x", content_id=digest(b"x"), size_bytes=1)
@@ -307,7 +311,7 @@ class Victims:
 
     def outside(self):
         """Returns everything on disk that is not the peer's own or a central's."""
-        own = ("root/home", "root/shared", "root/to", "central", "secure")
+        own = ("root/home", "root/shared", "root/to", "root/set", "central", "secure")
         return {path: seen for path, seen in hashed(self.base).items() if not path.startswith(own)}
 
     async def raw(self, name, request):
@@ -353,6 +357,7 @@ async def victims(tmp_path_factory):
     (base / "canary").mkdir()
     (base / "canary" / "secret").write_bytes(b"outside")
     (base / "root" / "to").mkdir(parents=True)
+    (base / "root" / "set").mkdir()
     (base / "root" / "beside").write_bytes(b"beside the library")
     async with contextlib.AsyncExitStack() as stack:
         found = Victims(base)

@@ -5,8 +5,9 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import Corrupt, NotFound, NotPossible, RelevoError
@@ -23,6 +24,34 @@ log = logging.getLogger("relevo.library")
 _NAME = re.compile(r"[0-9a-f]{64}")
 _SHORT = re.compile(r"[0-9a-f]{2}")
 _ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished download.
+
+    Attributes:
+        location: absolute.
+        path: in the catalogue.
+        manifest: of the bytes that were written.
+        stamp: how the file looked when it was finished; None when nobody has looked.
+    """
+
+    location: Path
+    path: str
+    manifest: Manifest
+    stamp: Stamp | None = None
+
+    def stamped(self) -> "Finished":
+        """Returns the same with how the file looks now, if nobody has looked. Blocks.
+
+        Raises:
+            NotFound: it is not there.
+            Corrupt: it is not a regular file of the manifest's size.
+        """
+        if self.stamp is not None:
+            return self
+        return replace(self, stamp=finished_stamp(self.location.parent, self.location.name, self.manifest.layout.size))
 
 
 def store_name(content_id: bytes) -> str:
@@ -107,18 +136,20 @@ class Copies:
             raise NotPossible(f"{content_id.hex()} cannot be removed from {self._store}: {error.strerror}") from error
         await self._worker.run(self._index.forget_stored, content_id)
 
-    async def add_fetched(self, location: Path, path: str, manifest: Manifest) -> None:
-        """Offers a finished download outside the shared directory; durable when it returns.
+    async def add_fetched(self, finished: Sequence[Finished]) -> None:
+        """Offers finished downloads outside the shared directory, which all have a stamp; durable when it returns.
 
         Raises:
-            NotFound: no such file is there.
-            Corrupt: it has another size.
             NotPossible: the index cannot be written.
         """
-        stamp = await asyncio.to_thread(finished_stamp, location.parent, location.name, manifest.layout.size)
-        download = Remembered(location, path, stamp, manifest.content_id)
-        await self._worker.run(self._index.put_fetched, download, manifest)
-        await self._check(download, *await asyncio.to_thread(_looks, [download]))
+        downloads = [
+            Remembered(one.location, one.path, one.stamp, one.manifest.content_id) for one in finished if one.stamp
+        ]
+        manifests = [one.manifest for one in finished]
+        await self._worker.run(self._index.put_fetched, list(zip(downloads, manifests, strict=True)))
+        looks = await asyncio.to_thread(_looks, downloads)
+        for download, status in zip(downloads, looks, strict=True):
+            await self._check(download, status)
 
     async def check_fetched(self) -> None:
         """Withdraws downloads elsewhere that were moved or changed, and offers those that are back."""

@@ -195,14 +195,15 @@ class Index:
         ]
 
     @_told
-    def put_fetched(self, download: Remembered, manifest: Manifest) -> None:
-        """Remembers a finished download outside the shared directory; durable when it returns."""
+    def put_fetched(self, downloads: Iterable[tuple[Remembered, Manifest]]) -> None:
+        """Remembers finished downloads outside the shared directory; durable when it returns."""
         with self._transaction(durable=True):
-            self._put_manifest(download.content_id, manifest)
-            self._database.execute(
-                "INSERT OR REPLACE INTO fetched VALUES (?, ?, ?, ?, ?, ?)",
-                (os.fsencode(download.location), download.path, *_row(download.stamp), download.content_id),
-            )
+            for download, manifest in downloads:
+                self._put_manifest(download.content_id, manifest)
+                self._database.execute(
+                    "INSERT OR REPLACE INTO fetched VALUES (?, ?, ?, ?, ?, ?)",
+                    (os.fsencode(download.location), download.path, *_row(download.stamp), download.content_id),
+                )
 
     @_told
     def forget_fetched(self, location: Path) -> None:

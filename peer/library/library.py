@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from core.content import MAX_SMALL
@@ -19,7 +20,7 @@ from core.manifest import Manifest
 from core.names import check_path, printable
 from peer import rooted
 from peer.library.blocks import BlockReader
-from peer.library.copies import Copies, finished_stamp, store_name
+from peer.library.copies import Copies, Finished, store_name
 from peer.library.hashing import Hasher
 from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind, Totals, Touched
 from peer.library.index import Index
@@ -292,16 +293,23 @@ class Library:
             InvalidInput: `path` may not be a path in the catalogue.
             NotPossible: the index cannot be written.
         """
-        check_path(path)
-        location = Path(await asyncio.to_thread(os.path.realpath, location.parent)) / location.name
-        if not location.is_relative_to(self._shared):
-            await self._copies.add_fetched(location, path, manifest)
-            self._notify()
-            return
-        stamp = await asyncio.to_thread(finished_stamp, location.parent, location.name, manifest.layout.size)
-        found = await self._directory.find(str(location.relative_to(self._shared)))
-        if found is not None and found.stamp == stamp:
-            await self._directory.offer(found, manifest.content_id, manifest)
+        await self.add_all_fetched([await asyncio.to_thread(Finished(location, path, manifest).stamped)])
+
+    async def add_all_fetched(self, finished: Sequence[Finished]) -> None:
+        """Offers finished downloads as `add_fetched` does, in one go; one that is gone or has changed is left out.
+
+        Raises:
+            InvalidInput: a path may not be a path in the catalogue.
+            NotPossible: the index cannot be written.
+        """
+        for one in finished:
+            check_path(one.path)
+        inside, elsewhere = await asyncio.to_thread(_sorted_out, finished, self._shared)
+        if elsewhere:
+            await self._copies.add_fetched(elsewhere)
+        if inside:
+            await self._directory.offer_all(inside)
+        self._notify()
 
     async def add_stored(self, manifest: Manifest) -> None:
         """Offers a copy for others that stands at `store_path`; durable when it returns.
@@ -384,3 +392,25 @@ class Library:
     def _notify(self) -> None:
         if self._holdings.version != self._told_version:
             self._news.set()
+
+
+def _sorted_out(finished: Sequence[Finished], shared: Path) -> tuple[dict[str, Finished], list[Finished]]:
+    """Returns the downloads in the shared directory, by their paths on disk, and those elsewhere. Blocks."""
+    parents: dict[Path, Path] = {}
+    inside: dict[str, Finished] = {}
+    elsewhere: list[Finished] = []
+    for one in finished:
+        parent = one.location.parent
+        if parent not in parents:
+            parents[parent] = Path(os.path.realpath(parent))
+        location = parents[parent] / one.location.name
+        try:
+            there = replace(one, location=location).stamped()
+        except (NotFound, Corrupt) as error:
+            log.info("%s is not offered: %s", printable(str(location)), error)
+            continue
+        if location.is_relative_to(shared):
+            inside[str(location.relative_to(shared))] = there
+        else:
+            elsewhere.append(there)
+    return inside, elsewhere

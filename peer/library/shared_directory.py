@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from core.errors import Corrupt, RelevoError
 from core.manifest import Manifest
 from core.names import normal, printable
 from peer.library.collecting import collecting_rarely
+from peer.library.copies import Finished
 from peer.library.hash_queue import HashQueue
 from peer.library.hashing import Hashed, Hasher
 from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
@@ -154,10 +155,11 @@ class SharedDirectory:
         """Looks at one path on disk and returns the file that may be offered from there."""
         await self.look({disk})
         found = self.tree.found.get(normal(disk))
-        if found is None or found.disk == disk:
-            return found
-        # Some file systems list names in another normal form than they were given.
-        return found if found.disk == await asyncio.to_thread(as_listed, self.root, disk) else None
+        return found if found is not None and await self._is_at(found, disk) else None
+
+    async def _is_at(self, found: Found, disk: str) -> bool:
+        """Tells whether a path leads to a file: some file systems list names in another form than they were given."""
+        return found.disk == disk or found.disk == await asyncio.to_thread(as_listed, self.root, disk)
 
     def refusal_of(self, disk: str) -> str:
         """Returns why a path on disk, or a directory above it, is skipped; empty when it has no line of its own."""
@@ -170,6 +172,20 @@ class SharedDirectory:
             NotPossible: the index cannot be written.
         """
         await self._hashed([Hashed(found, manifest, content_id)], patient=False)
+
+    async def offer_all(self, finished: Mapping[str, Finished]) -> None:
+        """Offers files by their paths on disk, without waiting or hashing, if they still look as they were finished.
+
+        Raises:
+            NotPossible: the index cannot be written.
+        """
+        await self.look(set(finished))
+        hashed = []
+        for disk, one in finished.items():
+            found = self.tree.found.get(normal(disk))
+            if found is not None and found.stamp == one.stamp and await self._is_at(found, disk):
+                hashed.append(Hashed(found, one.manifest, one.manifest.content_id))
+        await self._hashed(hashed, patient=False)
 
     async def doubt(self, place: Place, *, changed: bool) -> None:
         """Withdraws a file that could not be read as it was, and has it looked at again.

@@ -105,9 +105,9 @@ async def test_a_neighbour_that_left_out_or_added_some_holders_may_have_asked_a_
 
 async def test_what_neighbours_said_is_remembered_for_some_contents_only():
     holders = Holders(Scripted([page("ben")]))
-    for number in range(1000):
+    for number in range(3000):
         await holders.find(number.to_bytes(32))
-    assert len(holders._hearsay) == 256
+    assert len(holders._hearsay) == 2048
 
 
 # Whom a download may ask.

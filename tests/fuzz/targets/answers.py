@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -18,11 +19,12 @@ from google.protobuf.message_factory import GetMessageClass
 from core.errors import RelevoError
 from core.rpc import CONTROL_MESSAGE, open_channel
 from peer.daemon import running_peer
+from peer.gatherer import Gatherer, GatherSettings
 from peer.manifest_fetch import ManifestTimes
+from peer.pieces import unlimited
 from peer.progress import Progress
 from peer.settings import ServeSettings, control_address
 from peer.transfer import FetchRequest
-from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as control
 from relevo.v1.content_pb2 import Neighbours
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
@@ -173,10 +175,8 @@ class AnswerTarget(Target):
             "LocateFile": self._fetch,
             "GetManifest": self._fetch,
             "GetBlock": self._fetch,
-            "LocateFiles": lambda: self._peer.routes.locate_files(
-                central_pb2.LocateFilesRequest(content_ids=[MANIFEST.content_id])
-            ),
-            "GetContents": self._fetch,
+            "LocateFiles": self._gather,
+            "GetContents": self._gather,
         }
 
     async def _beat(self) -> None:
@@ -228,6 +228,25 @@ class AnswerTarget(Target):
                 raise Broken("bytes that do not match the content reached a user's file")
         finally:
             await asyncio.to_thread(shutil.rmtree, folder)
+
+    async def _gather(self) -> None:
+        gatherer = Gatherer(
+            self._peer.sets.find_many,
+            self._peer.routes.dialler,
+            self._peer.identity.peer_id,
+            time.monotonic,
+            accuse=lambda *_: None,
+            allowance=unlimited(),
+            settings=GatherSettings(timeout=2.0, refresh=0.02, patience=0.05),
+        )
+        running = asyncio.ensure_future(gatherer.run())
+        try:
+            (future,) = gatherer.want({MANIFEST.content_id: len(CONTENT)}).values()
+            if (await future).data != CONTENT:
+                raise Broken("bytes that do not match the content were taken")
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     async def _recovered(self, *, beating: bool) -> None:
         """Waits until the peer is in order again, and looks at what it noticed meanwhile."""

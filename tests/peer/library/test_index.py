@@ -37,7 +37,7 @@ def test_what_was_put_is_known_after_a_restart(opened):
     index = opened()
     location = Path(os.fsdecode(b"/somewhere/latin-\xe9/ni\xc3\xb1o"))
     index.put_files([("a/ñ", STAMP, ONE.content_id, ONE), ("b", STAMP, TWO.content_id, TWO)])
-    index.put_fetched(Remembered(location, "niño", STAMP, ONE.content_id), ONE)
+    index.put_fetched([(Remembered(location, "niño", STAMP, ONE.content_id), ONE)])
     index.put_stored(TWO.content_id, STAMP, TWO)
     index.close()
     index = opened()
@@ -50,7 +50,7 @@ def test_what_was_put_is_known_after_a_restart(opened):
 def test_what_was_forgotten_is_not_known(opened):
     index = opened()
     index.put_files([("a", STAMP, ONE.content_id, ONE)])
-    index.put_fetched(Remembered(Path("/x"), "x", STAMP, ONE.content_id), ONE)
+    index.put_fetched([(Remembered(Path("/x"), "x", STAMP, ONE.content_id), ONE)])
     index.put_stored(ONE.content_id, STAMP, ONE)
     index.forget_file("a")
     index.forget_fetched(Path("/x"))
@@ -140,7 +140,7 @@ def test_a_stored_copy_is_acknowledged_only_after_a_sync(opened):
     seen = []
     index._database.set_trace_callback(lambda text: seen.append(text) if "synchronous" in text else None)
     index.put_stored(ONE.content_id, STAMP, ONE)
-    index.put_fetched(Remembered(Path("/x"), "x", STAMP, ONE.content_id), ONE)
+    index.put_fetched([(Remembered(Path("/x"), "x", STAMP, ONE.content_id), ONE)])
     index.forget_stored(ONE.content_id)
     index.put_files([("a", STAMP, ONE.content_id, ONE)])
     assert [text.rpartition(" ")[2] for text in seen] == ["FULL", "FULL", "FULL", "NORMAL"]
