@@ -96,6 +96,11 @@ class Part(Progress):
         super().copied(count)
         self._whole.copied(count)
 
+    def came(self, count: int, now: float) -> None:
+        """Notes `count` bytes of a block that is not complete yet."""
+        super().came(count, now)
+        self._whole.came(count, now)
+
     def fetched(self, peer_id: str, count: int, now: float) -> None:
         """Notes `count` verified bytes from a holder at `now`."""
         super().fetched(peer_id, count, now)
