@@ -1,16 +1,20 @@
-"""Opens a SQLite database of the peer's home: of the right kind and version, undamaged, or begun anew."""
+"""SQLite databases of the peer's home: opened when they are of the right kind and undamaged, else begun anew."""
 
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from core.errors import NotPossible
 
 log = logging.getLogger("relevo.home")
 _ASIDE = ".damaged"
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="Store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,25 @@ class Kind:
     application: int
     version: int
     schema: str
+
+
+class Store(Protocol):
+    """Whatever keeps things in a database at `path`."""
+
+    path: Path
+
+
+def told(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Turns errors of SQLite in a method of a store into NotPossible, one sentence for the user."""
+
+    def call(self: S, /, *args: P.args, **keywords: P.kwargs) -> R:
+        try:
+            return function(self, *args, **keywords)
+        except sqlite3.Error as error:
+            raise NotPossible(f"{self.path} cannot be used ({error}); is the disk full or failing?") from error
+
+    call.__doc__ = function.__doc__
+    return call
 
 
 def open_database(path: Path, kind: Kind) -> sqlite3.Connection:

@@ -4,13 +4,10 @@ Everything is on disk when a call returns: what was accepted goes on after a pow
 """
 
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
 
-from core.errors import NotPossible
-from peer.database import Kind, open_database, transaction
+from peer.database import Kind, open_database, told, transaction
 
 # Ended downloads that are remembered.
 REMEMBERED = 1000
@@ -19,13 +16,10 @@ _KIND = Kind(
     1,
     """
 CREATE TABLE IF NOT EXISTS accepted (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
-    request BLOB NOT NULL, start_time REAL NOT NULL, priority INTEGER NOT NULL, paused INTEGER NOT NULL,
-    done_bytes INTEGER NOT NULL);
+    request BLOB NOT NULL, transfer BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ended (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, transfer BLOB NOT NULL);
 """,
 )
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +30,13 @@ class Accepted:
         transfer_id: its own.
         kind: full name of the request's message.
         request: the message with which it was asked for, serialized.
-        start_time: when it was accepted, in seconds since 1970.
-        priority: the value of its priority.
-        paused: whether its user has paused it.
-        done_bytes: how far it was when this was written.
+        transfer: a serialized message that says how it stood when this was written.
     """
 
     transfer_id: str
     kind: str
     request: bytes
-    start_time: float
-    priority: int
-    paused: bool
-    done_bytes: int = 0
-
-
-def _told(function: Callable[Concatenate["Journal", P], R]) -> Callable[Concatenate["Journal", P], R]:
-    """Turns errors of SQLite into one sentence for the user."""
-
-    def told(self: "Journal", /, *args: P.args, **keywords: P.kwargs) -> R:
-        try:
-            return function(self, *args, **keywords)
-        except sqlite3.Error as error:
-            raise NotPossible(f"{self.path} cannot be used ({error}); is the disk full or failing?") from error
-
-    told.__doc__ = function.__doc__
-    return told
+    transfer: bytes
 
 
 class Journal:
@@ -85,37 +60,29 @@ class Journal:
         """Opens the database, or makes it; nothing else may be called before. A damaged one is begun anew."""
         self._opened = open_database(self.path, _KIND)
 
-    @_told
+    @told
     def close(self) -> None:
         """Closes the database, if it is open; nothing may be called afterwards."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
 
-    @_told
+    @told
     def accepted(self) -> list[Accepted]:
         """Returns the downloads that have not ended, in the order in which they were accepted."""
-        columns = "transfer_id, kind, request, start_time, priority, paused, done_bytes"
-        rows = self._database.execute(f"SELECT {columns} FROM accepted ORDER BY number")  # noqa: S608
-        return [
-            Accepted(transfer_id, kind, request, start_time, priority, bool(paused), done_bytes)
-            for transfer_id, kind, request, start_time, priority, paused, done_bytes in rows
-        ]
+        rows = self._database.execute("SELECT transfer_id, kind, request, transfer FROM accepted ORDER BY number")
+        return [Accepted(*row) for row in rows]
 
-    @_told
+    @told
     def accept(self, download: Accepted) -> None:
-        """Remembers a download; one with the same id is replaced, and keeps its place."""
+        """Remembers a download; of one with the same id only how it stands is changed."""
         self._database.execute(
-            "INSERT INTO accepted (transfer_id, kind, request, start_time, priority, paused, done_bytes) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (transfer_id) DO UPDATE SET "
-            "priority = excluded.priority, paused = excluded.paused, done_bytes = excluded.done_bytes",
-            (
-                *(download.transfer_id, download.kind, download.request, download.start_time),
-                *(download.priority, download.paused, download.done_bytes),
-            ),
+            "INSERT INTO accepted (transfer_id, kind, request, transfer) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (transfer_id) DO UPDATE SET transfer = excluded.transfer",
+            (download.transfer_id, download.kind, download.request, download.transfer),
         )
 
-    @_told
+    @told
     def end(self, transfer_id: str, transfer: bytes) -> None:
         """Remembers that a download has ended, and `transfer`, a serialized message that says how."""
         with transaction(self._database):
@@ -127,7 +94,7 @@ class Journal:
                 "DELETE FROM ended WHERE number <= (SELECT max(number) FROM ended) - ?", (REMEMBERED,)
             )
 
-    @_told
+    @told
     def ended(self) -> list[bytes]:
         """Returns how the last downloads ended, the oldest first; at most REMEMBERED."""
         return [transfer for (transfer,) in self._database.execute("SELECT transfer FROM ended ORDER BY number")]

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from core.errors import RelevoError
+from core.times import from_timestamp
 from peer.journal import Accepted, Journal
 from peer.library.worker import Worker
-from peer.orders import Way, order_of
+from peer.orders import Way, order_of, priority_of
 from peer.transfers import Transfers
-from peer.turns import Priority
-from peer.views import ended_transfer, transfer_message
+from peer.views import ended_transfer, progress_of, transfer_message
 from peer.work import Transfer
 from relevo.v1.peer_control_pb2 import Transfer as TransferMessage
+from relevo.v1.peer_control_pb2 import TransferState
 
 log = logging.getLogger("relevo.transfers")
 
@@ -36,13 +37,13 @@ class Keeping:
             NotPossible: the journal cannot be written.
         """
         if transfer.request is not None:
-            await self._worker.run(self._journal.accept, _accepted(transfer, transfer.request))
+            kind, request = transfer.request.DESCRIPTOR.full_name, transfer.request.SerializeToString()
+            accepted = Accepted(transfer.transfer_id, kind, request, _snapshot(transfer))
+            await self._worker.run(self._journal.accept, accepted)
 
     def ended(self, transfer: Transfer) -> None:
         """Begins to remember that a transfer has ended."""
-        message = transfer_message(transfer, 0.0)
-        del message.sources[:]  # who gave what is of no use after a restart, and may be long
-        task = asyncio.ensure_future(self._end(transfer.transfer_id, message.SerializeToString()))
+        task = asyncio.ensure_future(self._end(transfer.transfer_id, _snapshot(transfer)))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
@@ -80,14 +81,15 @@ class Keeping:
         try:
             way = ways[accepted.kind]
             request: Any = way.message.FromString(accepted.request)
+            stood = TransferMessage.FromString(accepted.transfer)
             order = replace(
                 order_of(request, request.options),
-                priority=Priority(accepted.priority),
+                priority=priority_of(stood.priority),
                 detached=True,  # whoever waited for it does so no more
-                paused=accepted.paused,
+                paused=stood.state == TransferState.TRANSFER_STATE_PAUSED,
                 transfer_id=accepted.transfer_id,
-                start_time=accepted.start_time,
-                done_bytes=accepted.done_bytes,
+                start_time=from_timestamp(stood.start_time),
+                progress=progress_of(stood),
             )
         except (DecodeError, KeyError, ValueError, RelevoError) as error:
             log.warning("download %s cannot be read and does not go on: %r", accepted.transfer_id, error)
@@ -104,13 +106,7 @@ class Keeping:
             log.warning("that download %s has ended may be forgotten: %s", transfer_id, error)
 
 
-def _accepted(transfer: Transfer, request: Message) -> Accepted:
-    return Accepted(
-        transfer_id=transfer.transfer_id,
-        kind=request.DESCRIPTOR.full_name,
-        request=request.SerializeToString(),
-        start_time=transfer.start_time,
-        priority=transfer.priority.value,
-        paused=transfer.paused,
-        done_bytes=transfer.progress.done_bytes,
-    )
+def _snapshot(transfer: Transfer) -> bytes:
+    message = transfer_message(transfer, 0.0)
+    del message.sources[:]  # who gave what is of no use after a restart, and may be long
+    return message.SerializeToString()

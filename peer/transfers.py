@@ -28,6 +28,8 @@ MOST = 10_000
 _MAY_PASS = (errors.NotFound, errors.Unreachable, errors.Busy, errors.NotPossible)
 # Pauses between two tries, in seconds: the first, and the longest; each is twice as long as the one before.
 FIRST_REST, LONGEST_REST = 1.0, 60.0
+# Tries that bring nothing take at most a tenth of the time.
+_RATIO = 9.0
 _AS_ASKED = Order()
 
 
@@ -111,7 +113,7 @@ class Transfers:
             kind=kind,
             path=path,
             target=target,
-            progress=progress or Progress(size, order.done_bytes),
+            progress=order.progress or progress or Progress(size),
             start_time=self._wall() if order.start_time is None else order.start_time,
             work=work,
             allowance=Allowance(transfer_id, self.limiter, self._own_limiter(order), order.priority.weight),
@@ -310,6 +312,7 @@ class Transfers:
         transfer.waiting_reason = ""
         if transfer.task is not None or transfer.progress.done_bytes:  # of an earlier try
             transfer.progress = transfer.progress.again()
+        transfer.began = asyncio.get_running_loop().time()
         transfer.task = asyncio.create_task(self._run(transfer))
         transfer.task.add_done_callback(lambda task: self._stopped(transfer, task))
 
@@ -362,9 +365,12 @@ class Transfers:
         transfer.waiting_reason = "" if transfer.paused else str(error)
         if transfer.paused or self._closing:
             return
-        pause = min(FIRST_REST * 2.0 ** min(transfer.tries, 16), LONGEST_REST) * random.uniform(0.75, 1.0)  # noqa: S311
+        loop = asyncio.get_running_loop()
+        pause = min(FIRST_REST * 2.0 ** min(transfer.tries, 16), LONGEST_REST)
+        if transfer.tries:  # a try may read a terabyte again to find that one file is still missing
+            pause = max(pause, _RATIO * (loop.time() - transfer.began))
         transfer.tries += 1
-        transfer.rest = asyncio.get_running_loop().call_later(pause, self._rested, transfer)
+        transfer.rest = loop.call_later(pause * random.uniform(0.75, 1.0), self._rested, transfer)  # noqa: S311
 
     def _rested(self, transfer: Transfer) -> None:
         transfer.rest = None

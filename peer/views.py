@@ -159,7 +159,7 @@ def ended_transfer(message: TransferMessage) -> Transfer:
         kind=_back(_KINDS, message.kind),
         path=message.path,
         target=message.target,
-        progress=_ended_progress(message),
+        progress=progress_of(message),
         start_time=from_timestamp(message.start_time),
         work=_over,
         allowance=nobody,
@@ -173,7 +173,8 @@ def ended_transfer(message: TransferMessage) -> Transfer:
     )
 
 
-def _ended_progress(message: TransferMessage) -> Progress:
+def progress_of(message: TransferMessage) -> Progress:
+    """Returns how far a transfer was, from what `transfer_message` made of it; without who gave how much."""
     figures = (message.size_bytes, message.done_bytes, message.resumed_bytes, message.copied_bytes)
     if not message.HasField("set"):
         return Progress(*figures)

@@ -45,7 +45,7 @@ class Order:
         paused: whether it begins paused.
         transfer_id: the one that it had before a restart; empty: a new one.
         start_time: when it was asked for, in seconds since 1970; None: now.
-        done_bytes: how far it was before a restart.
+        progress: how far it was before a restart.
     """
 
     request: Message | None = None
@@ -56,7 +56,7 @@ class Order:
     paused: bool = False
     transfer_id: str = ""
     start_time: float | None = None
-    done_bytes: int = 0
+    progress: Progress | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +73,7 @@ class Transfer:
         kept: whether it will not be forgotten.
         task: the last call of `work`; None before the first.
         rest: ends its pause between two tries; None when it has none.
+        began: when the last call of `work` was made, by the loop's clock.
         tries: calls of `work` that brought nothing, one after the other.
         came: bytes that had come from others when the last of these ended.
     """
@@ -100,6 +101,7 @@ class Transfer:
     error: errors.RelevoError | None = None
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
     rest: asyncio.TimerHandle | None = field(default=None, repr=False)
+    began: float = 0.0
     tries: int = 0
     came: int = 0
 

@@ -6,27 +6,26 @@ there are more rows than twice the files. The part about copies stored for other
 shared directory, is acknowledged to others and synced before a call returns.
 """
 
-import contextlib
-import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar
 
 from core.content import Layout
-from core.errors import Corrupt, NotFound, NotPossible
+from core.errors import Corrupt, NotFound
 from core.manifest import Manifest
+from peer.database import Kind, open_database, told, transaction
 from peer.rooted import Stamp
 
-log = logging.getLogger("relevo.library")
-_APPLICATION = 0x52454C56
-_VERSION = 1
-_ASIDE = ".damaged"
 _SLACK = 10_000
 _ASK = 500
-_SCHEMA = """
+_KIND = Kind(
+    0x52454C56,
+    1,
+    """
 CREATE TABLE IF NOT EXISTS manifests (content_id BLOB PRIMARY KEY, size INTEGER NOT NULL, digests BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS files (disk TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL, content_id BLOB NOT NULL) WITHOUT ROWID;
@@ -38,8 +37,9 @@ CREATE TABLE IF NOT EXISTS published (central TEXT NOT NULL, version INTEGER NOT
 CREATE TABLE IF NOT EXISTS published_files (path TEXT PRIMARY KEY, content_id BLOB NOT NULL, size INTEGER NOT NULL,
     modify_time REAL NOT NULL, executable INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS published_copies (content_id BLOB PRIMARY KEY) WITHOUT ROWID;
-"""
-P = ParamSpec("P")
+""",
+)
+
 R = TypeVar("R")
 
 
@@ -51,19 +51,6 @@ class Remembered:
     path: str
     stamp: Stamp
     content_id: bytes
-
-
-def _told(function: Callable[Concatenate["Index", P], R]) -> Callable[Concatenate["Index", P], R]:
-    """Turns errors of SQLite into one sentence for the user."""
-
-    def told(self: "Index", /, *args: P.args, **keywords: P.kwargs) -> R:
-        try:
-            return function(self, *args, **keywords)
-        except sqlite3.Error as error:
-            raise NotPossible(f"{self.path} cannot be used ({error}); is the disk full or failing?") from error
-
-    told.__doc__ = function.__doc__
-    return told
 
 
 class Index:
@@ -92,33 +79,22 @@ class Index:
         Raises:
             NotPossible: it cannot be opened, for a reason other than damage.
         """
-        try:
-            self._opened = _open(self.path)
-        except sqlite3.OperationalError as error:  # locked, no space, no permission: not a damaged file
-            raise NotPossible(f"{self.path} cannot be opened ({error})") from error
-        except sqlite3.DatabaseError as error:
-            log.warning("%s is set aside and begun anew: %s", self.path, error)
-            for end in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    self.path.with_name(self.path.name + end).replace(
-                        self.path.with_name(self.path.name + _ASIDE + end)
-                    )
-            self._opened = _open(self.path)
+        self._opened = open_database(self.path, _KIND)
 
-    @_told
+    @told
     def close(self) -> None:
         """Closes the database, if it is open; nothing may be called afterwards."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
 
-    @_told
+    @told
     def within(self, work: Callable[[sqlite3.Connection], R]) -> R:
         """Returns what `work` returns, done in one transaction: all of it or nothing, not durable."""
         with self._transaction():
             return work(self._database)
 
-    @_told
+    @told
     def known(self, disks: Sequence[str]) -> dict[str, tuple[Stamp, bytes]]:
         """Returns stamp and content id of those files of the shared directory that were hashed before."""
         found: dict[str, tuple[Stamp, bytes]] = {}
@@ -130,7 +106,7 @@ class Index:
                 found[disk] = (Stamp(size, mtime_ns, _unsigned(inode)), content_id)
         return found
 
-    @_told
+    @told
     def put_files(self, files: Iterable[tuple[str, Stamp, bytes, Manifest]]) -> None:
         """Remembers hashed files of the shared directory: path on disk, stamp, content id, manifest."""
         with self._transaction():
@@ -140,13 +116,13 @@ class Index:
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (disk, *_row(stamp), content_id)
                 )
 
-    @_told
+    @told
     def forget_file(self, disk: str) -> None:
         """Forgets a file of the shared directory, so that it is hashed again."""
         with self._transaction():
             self._database.execute("DELETE FROM files WHERE disk = ?", (disk,))
 
-    @_told
+    @told
     def prune(self, live: Callable[[str], bool], count: int) -> None:
         """Forgets files that are not live when there are many of them, and manifests that nothing leads to.
 
@@ -165,7 +141,7 @@ class Index:
                 "SELECT content_id FROM fetched UNION SELECT content_id FROM stored)"
             )
 
-    @_told
+    @told
     def manifest(self, content_id: bytes) -> Manifest:
         """Returns a manifest that was remembered with a file.
 
@@ -185,7 +161,7 @@ class Index:
             raise Corrupt(f"{self.path} holds a damaged manifest")
         return manifest
 
-    @_told
+    @told
     def fetched(self) -> list[Remembered]:
         """Returns the finished downloads outside the shared directory, in the order of their locations."""
         rows = self._database.execute("SELECT * FROM fetched ORDER BY location")
@@ -194,7 +170,7 @@ class Index:
             for location, path, size, mtime_ns, inode, content_id in rows
         ]
 
-    @_told
+    @told
     def put_fetched(self, downloads: Iterable[tuple[Remembered, Manifest]]) -> None:
         """Remembers finished downloads outside the shared directory; durable when it returns."""
         with self._transaction(durable=True):
@@ -205,26 +181,26 @@ class Index:
                     (os.fsencode(download.location), download.path, *_row(download.stamp), download.content_id),
                 )
 
-    @_told
+    @told
     def forget_fetched(self, location: Path) -> None:
         """Forgets a download that was moved or changed."""
         with self._transaction():
             self._database.execute("DELETE FROM fetched WHERE location = ?", (os.fsencode(location),))
 
-    @_told
+    @told
     def stored(self) -> dict[bytes, Stamp]:
         """Returns the copies kept for others: content id to stamp."""
         rows = self._database.execute("SELECT content_id, size, mtime_ns, inode FROM stored")
         return {content_id: Stamp(size, mtime_ns, _unsigned(inode)) for content_id, size, mtime_ns, inode in rows}
 
-    @_told
+    @told
     def put_stored(self, content_id: bytes, stamp: Stamp, manifest: Manifest) -> None:
         """Remembers a copy kept for others; durable when it returns."""
         with self._transaction(durable=True):
             self._put_manifest(content_id, manifest)
             self._database.execute("INSERT OR REPLACE INTO stored VALUES (?, ?, ?, ?)", (content_id, *_row(stamp)))
 
-    @_told
+    @told
     def forget_stored(self, content_id: bytes) -> None:
         """Forgets a copy that was kept for others; durable when it returns."""
         with self._transaction(durable=True):
@@ -236,43 +212,9 @@ class Index:
             (content_id, manifest.layout.size, manifest.block_digests),
         )
 
-    @contextlib.contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
+    def _transaction(self, *, durable: bool = False) -> AbstractContextManager[None]:
         self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        problem = _problem(database)
-        if problem:
-            raise sqlite3.DatabaseError(problem)  # noqa: TRY301 - closed below like all others
-        database.execute("PRAGMA journal_mode = WAL")
-        database.executescript(_SCHEMA)
-        database.execute(f"PRAGMA application_id = {_APPLICATION}")
-        database.execute(f"PRAGMA user_version = {_VERSION}")
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _problem(database: sqlite3.Connection) -> str:
-    (application,) = database.execute("PRAGMA application_id").fetchone()
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and (application, version) != (_APPLICATION, _VERSION):
-        return "it is not an index of this version"
-    (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    return "" if answer == "ok" else str(answer)
+        return transaction(self._database)
 
 
 def _row(stamp: Stamp) -> tuple[int, int, int]:

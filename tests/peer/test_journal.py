@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def download(transfer_id="0" * 16, **changes):
-    return replace(Accepted(transfer_id, "relevo.v1.X", b"\0request", 1234.5, 2, False), **changes)
+    return replace(Accepted(transfer_id, "relevo.v1.X", b"\0request", b"as it stands"), **changes)
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_what_was_accepted_is_there_again_in_its_order_until_it_ends(journal):
 def test_a_change_keeps_the_place_and_the_request(journal):
     for name in ("a", "b"):
         journal.accept(download(name))
-    journal.accept(download("a", priority=3, paused=True, request=b"other", start_time=0.0))
-    assert reopened(journal).accepted() == [download("a", priority=3, paused=True), download("b")]
+    journal.accept(download("a", transfer=b"paused", request=b"other", kind="other"))
+    assert reopened(journal).accepted() == [download("a", transfer=b"paused"), download("b")]
 
 
 def test_only_so_many_that_ended_are_remembered_the_latest(journal):
@@ -104,7 +104,7 @@ from peer.journal import Accepted, Journal
 journal = Journal(Path(sys.argv[1]))
 journal.open()
 for name in ("a", "b"):
-    journal.accept(Accepted(name, "kind", b"request", 1.0, 2, False))
+    journal.accept(Accepted(name, "kind", b"request", b"as it stands"))
 journal.end("a", b"how")
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -378,6 +378,18 @@ async def test_pauses_grow_while_nothing_comes_and_start_small_again_when_someth
     assert all(least < pause <= most for pause, (least, most) in zip(pauses, limits, strict=True)), pauses
 
 
+async def test_tries_that_take_long_and_bring_nothing_are_made_seldom(two, works):
+    a = download(two, works, "a", detached=True)
+    for least in (0, 670):
+        await works.until("a")
+        a.began -= 100  # as if it had taken so long
+        works.end("a", errors.NotFound("one file is missing"))
+        await works.until()
+        pause = a.rest.when() - asyncio.get_running_loop().time()
+        assert least < pause < 1000
+        two.try_again()
+
+
 @pytest.mark.parametrize("error", [errors.AlreadyExists("there"), errors.Revoked("no"), ZeroDivisionError()])
 async def test_a_detached_download_fails_for_what_does_not_pass(two, works, error):
     a = download(two, works, "a", detached=True)
