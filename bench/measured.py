@@ -1,5 +1,6 @@
 """What a trial took: time, processor time and memory of both sides, as the system counts them. Linux only."""
 
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,16 @@ def peak(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def fault_in(size: int) -> None:
+    """Has the system's next `size` bytes of free memory be real ones.
+
+    The host of a virtual machine takes back what its guest does not use, and whoever is given such memory first pays
+    for its return: up to two seconds a GB, which would be a matter of chance between contenders.
+    """
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE):
+        pass
 
 
 Reading = Callable[[Trial], float]

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from bench.delaying import tcp_window
-from bench.measured import Reading, Trial, medians, ratios
+from bench.measured import Reading, Trial, fault_in, medians, ratios
 from bench.pair import Pair
 from bench.plain import Plain
 from bench.programs import Failed, Program, Programs
@@ -24,6 +24,8 @@ from bench.scenery import MIB, Peer, random_name, write_random
 from bench.torrent import Torrent
 from bench.web import Web
 
+# Memory that is had real before a trial, at most.
+_MOST_MEMORY = 2 << 30
 # Fetches into an empty directory.
 Fetch = Callable[[Path], Trial]
 
@@ -61,13 +63,14 @@ DELAYED_PAIRS: tuple[tuple[str, str, str, Reading], ...] = (
 )
 
 
-def alternate(contenders: dict[str, Fetch], rounds: int, base: Path) -> dict[str, list[Trial]]:
-    """Has every contender fetch once in each round, each into an empty directory, and returns their trials."""
+def alternate(contenders: dict[str, Fetch], rounds: int, base: Path, size: int) -> dict[str, list[Trial]]:
+    """Has every contender fetch `size` bytes in each round, into an empty directory, and returns their trials."""
     trials: dict[str, list[Trial]] = {name: [] for name in contenders}
     began = time.monotonic()
     for number in range(rounds):
         for name, fetch in contenders.items():
             with tempfile.TemporaryDirectory(dir=base) as directory:
+                fault_in(min(size * 3 // 2, _MOST_MEMORY))
                 trials[name].append(fetch(Path(directory)))
             print(f"round {number + 1}: {name}: {trials[name][-1].rate:.0f} MB/s", file=sys.stderr)
     print(f"{rounds} rounds in {time.monotonic() - began:.0f} s", file=sys.stderr)
@@ -85,7 +88,7 @@ def over_loopback(programs: Programs, file: Path, rounds: int) -> dict[str, list
         CURL_TLS: lambda directory: web.fetch(directory, tls=True),
         SENDFILE: Plain(programs, file).fetch,
     }
-    return alternate(contenders, rounds, programs.base)
+    return alternate(contenders, rounds, programs.base, file.stat().st_size)
 
 
 def over_a_delay(programs: Programs, file: Path, rounds: int, delay: float) -> dict[str, list[Trial]]:
@@ -105,7 +108,7 @@ def over_a_delay(programs: Programs, file: Path, rounds: int, delay: float) -> d
     web = Web(programs, file)
     line = delayed("web-line", "127.0.0.3:0", web.plain)
     contenders[CURL] = lambda directory: web.fetch(directory, address=line.address)
-    return alternate(contenders, rounds, programs.base)
+    return alternate(contenders, rounds, programs.base, file.stat().st_size)
 
 
 def memory(programs: Programs, label: str, file: Path, count: int) -> dict[str, list[Trial]]:
@@ -116,7 +119,8 @@ def memory(programs: Programs, label: str, file: Path, count: int) -> dict[str, 
         _copy_with_another_beginning(file, shared / f"{number}.bin", number)
     pair = Pair(programs, label, shared, tls=True)
     pair.files(count)
-    return alternate({f"{count} × {file.stat().st_size // MIB} MiB": pair.fetch}, 1, programs.base)
+    size = file.stat().st_size
+    return alternate({f"{count} × {size // MIB} MiB": pair.fetch}, 1, programs.base, count * size)
 
 
 def _copy_with_another_beginning(file: Path, target: Path, number: int) -> None:
