@@ -2,11 +2,14 @@
 
 import ipaddress
 import socket
+from functools import lru_cache
 
 from core.errors import InvalidInput
 
 # Most addresses of one machine that are told to others, who try them one after the other.
 MOST_ADDRESSES = 16
+# Every call to a peer looks at the same few addresses again.
+_REMEMBERED = 1024
 _MAX_PORT = 65535
 _MAX_HOST = 253
 # gRPC takes `unix:1` for a socket file and `dns:80` for a host called 80: such a host could never be dialled.
@@ -17,6 +20,7 @@ _BROADCAST = ipaddress.ip_address("255.255.255.255")
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+@lru_cache(_REMEMBERED)
 def split_address(text: str, field: str = "address") -> tuple[str, int]:
     """Returns host and port of `host:port`; IPv6 hosts stand in brackets, which are removed.
 
@@ -42,6 +46,7 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(_REMEMBERED)
 def numeric(host: str) -> Ip | None:
     """Returns the address that `host` spells in numbers, without its zone, or None when it is a name.
 
@@ -69,6 +74,7 @@ def _plain(host: str) -> str:
         return host
 
 
+@lru_cache(_REMEMBERED)
 def is_loopback(host: str) -> bool:
     """Tells whether `host` is the machine that dials it, as far as that can be told without looking up a name."""
     found = numeric(host)

@@ -229,12 +229,14 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(self._stream(many, method), None, encode)
         inner = handler.unary_unary
 
-        async def unary(requests: AsyncIterator[bytes], context: Any) -> bytes:
+        async def unary(requests: AsyncIterator[bytes], context: Any) -> Any:
             try:
                 admit(self._way_in, method, context)
                 underway = self._callers.begin(context)
                 # Encoded here: gRPC would keep the message beside its bytes until these have left.
-                answer: bytes = encode(await inner(parse(await _only(requests, method)), context))
+                answer = await inner(parse(await _only(requests, method)), context)
+                if not isinstance(answer, bytes):  # a handler that has much to say may encode it itself
+                    answer = encode(answer)
                 underway.answering(len(answer))
                 return answer
             except asyncio.CancelledError:

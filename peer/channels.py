@@ -4,13 +4,14 @@ Under TLS the certificate of whoever answers has to be that of the one who is me
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
 from core.certificates import peer_name
 from core.errors import Unreachable
 from core.rpc import CENTRAL_MESSAGE, PEER_MESSAGE, open_channel
+from peer.block_answers import asking
 from peer.credentials import Credentials
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub
@@ -26,6 +27,13 @@ MOST_PEERS = 256
 _DRAIN = 180.0
 
 
+class _Peer(NamedTuple):
+    """A channel to a peer, and the stub on it: making one takes as long as a good part of a call."""
+
+    channel: grpc.aio.Channel
+    stub: "PeerRelayAsyncStub"
+
+
 class Channels:
     """Opens a channel at the first use of an address and gives the same one afterwards, until `renew`."""
 
@@ -33,7 +41,7 @@ class Channels:
         """`credentials` say what to show and whom to accept; without them everything is in plaintext."""
         self._credentials = credentials
         self._centrals: dict[str, grpc.aio.Channel] = {}
-        self._peers: dict[tuple[str, str], grpc.aio.Channel] = {}
+        self._peers: dict[tuple[str, str], _Peer] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def central(self, address: str) -> "CentralDirectoryAsyncStub":
@@ -46,32 +54,37 @@ class Channels:
     def peer(self, address: str, peer_id: str) -> "PeerRelayAsyncStub":
         """Returns the stub for a peer at `host:port`; use it at once, and ask again for the next call.
 
+        Its GetBlock is answered with a peer.block_answers.BlockAnswer.
+
         Raises:
             Unreachable: the peer has been revoked. Its certificate would still pass the handshake.
         """
         if self._credentials and peer_id in self._credentials.trust().revoked:
             raise Unreachable("it has been revoked by the network's operator, and is not called any more")
         key = (address, peer_id)
-        channel = self._peers.pop(key, None) or self._opened(address, PEER_MESSAGE, peer_name(peer_id))
-        self._peers[key] = channel  # the most recently used comes last
+        peer = self._peers.pop(key, None) or _with_stub(self._opened(address, PEER_MESSAGE, peer_name(peer_id)))
+        self._peers[key] = peer  # the most recently used comes last
         if len(self._peers) > MOST_PEERS:
-            self._retire(self._peers.pop(next(iter(self._peers))))
-        return PeerRelayStub(channel)
+            self._retire(self._peers.pop(next(iter(self._peers))).channel)
+        return peer.stub
 
     def renew(self) -> None:
         """Has later calls use new channels, which show and accept what counts now; calls in flight finish."""
-        for channel in (*self._centrals.values(), *self._peers.values()):
+        for channel in self._all():
             self._retire(channel)
         self._centrals, self._peers = {}, {}
 
     async def close(self) -> None:
         """Closes every channel; calls in flight are cancelled, except on channels that newer ones have replaced."""
-        channels = [*self._centrals.values(), *self._peers.values()]
+        channels = self._all()
         self._centrals, self._peers = {}, {}
         for task in self._closing:
             task.cancel()
         await asyncio.gather(*(channel.close() for channel in channels))
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _all(self) -> list[grpc.aio.Channel]:
+        return [*self._centrals.values(), *(peer.channel for peer in self._peers.values())]
 
     def _opened(self, address: str, max_message: int, name: str) -> grpc.aio.Channel:
         material = self._credentials.material() if self._credentials else None
@@ -81,3 +94,9 @@ class Channels:
         task = asyncio.create_task(channel.close(_DRAIN))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _with_stub(channel: grpc.aio.Channel) -> _Peer:
+    stub = PeerRelayStub(channel)
+    stub.GetBlock = asking(channel)
+    return _Peer(channel, stub)

@@ -2,18 +2,18 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 
 from core.errors import Busy, InvalidInput
 from core.status import from_rpc_error
+from peer.block_answers import BlockAnswer
 from peer.contacts import Contact
 from peer.dialling import Dialler
 from peer.racing import first_success
 from relevo.v1.peer_relay_pb2 import (
     GetBlockRequest,
-    GetBlockResponse,
     GetContentsRequest,
     GetContentsResponse,
     GetManifestRequest,
@@ -39,7 +39,7 @@ class Line:
         self._patience = patience
         self._working = ""
 
-    async def get_block(self, request: GetBlockRequest, timeout: float) -> GetBlockResponse:
+    async def get_block(self, request: GetBlockRequest, timeout: float) -> BlockAnswer:
         """Answers PeerRelay.GetBlock.
 
         Raises:
@@ -47,7 +47,9 @@ class Line:
             InvalidInput: the answer is over every limit: nothing more is to be expected of it.
             RelevoError: what the holder answered; Unreachable when it does not, at any address.
         """
-        return await self._call(lambda holder: holder.GetBlock(request, timeout=timeout))
+        return await self._call(
+            lambda holder: cast("Awaitable[BlockAnswer]", holder.GetBlock(request, timeout=timeout))
+        )
 
     async def get_manifest(self, request: GetManifestRequest, timeout: float) -> GetManifestResponse:
         """Answers PeerRelay.GetManifest; raises as get_block."""

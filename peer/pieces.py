@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from core.errors import Busy, RelevoError
+from peer.block_answers import BlockAnswer
 from peer.limiter import Limiter
 from peer.rate_limit import LEAST_PIECE
-from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse
+from relevo.v1.peer_relay_pb2 import GetBlockRequest
 
 # Pause when a holder that is busy says nothing of how long, in seconds.
 _PAUSE = 0.25
@@ -58,14 +59,14 @@ def unlimited() -> Allowance:
 
 
 async def whole_block(
-    ask: Callable[[GetBlockRequest], Awaitable[GetBlockResponse]],
+    ask: Callable[[GetBlockRequest], Awaitable[BlockAnswer]],
     request: GetBlockRequest,
     length: int,
     allowance: Allowance,
     *,
     held: Callable[[], None],
     moved: Callable[[int], None],
-) -> GetBlockResponse:
+) -> BlockAnswer:
     """Returns the block of `length` bytes that `request` asks for, put together from as many answers as it takes.
 
     A holder that answers more than it was asked for, or hardly anything, gives a block of a wrong length.
@@ -97,16 +98,16 @@ async def whole_block(
             return answer
         data += answer.data
         if len(data) == length:
-            return GetBlockResponse(index=answer.index, data=data, holdings=answer.holdings)
+            return BlockAnswer(answer.index, data)
         moved(came)
 
 
 async def _asked(
-    ask: Callable[[GetBlockRequest], Awaitable[GetBlockResponse]],
+    ask: Callable[[GetBlockRequest], Awaitable[BlockAnswer]],
     request: GetBlockRequest,
     most: int,
     allowance: Allowance,
-) -> GetBlockResponse:
+) -> BlockAnswer:
     """Returns an answer. A holder that is busy in the middle of a block is asked again: what has come is kept."""
     while True:
         try:

@@ -7,6 +7,7 @@ import grpc
 from core.callers import who_calls
 from core.content import MAX_BLOCK
 from core.errors import InvalidInput, NotPossible, RelevoError
+from peer.block_answers import encoded
 from peer.sending import Share
 from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as central_pb2
@@ -86,7 +87,7 @@ class RelayServicer(PeerRelayServicer):
             block_digests=page.block_digests,
         )
 
-    async def GetBlock(self, request: pb2.GetBlockRequest, context: "Context") -> pb2.GetBlockResponse:
+    async def GetBlock(self, request: pb2.GetBlockRequest, context: "Context") -> Any:  # it encodes its answer itself
         share = await self._share(context, request.most_bytes)
         match request.WhichOneof("wanted"):
             case "index":
@@ -100,7 +101,7 @@ class RelayServicer(PeerRelayServicer):
         known = request.HasField("known")
         holdings = pb2.Holdings(epoch=self._serving.epoch, complete=True) if known else None
         data = share.piece(given.data, request.offset_bytes)
-        return pb2.GetBlockResponse(index=given.index, data=data, holdings=holdings)
+        return encoded(pb2.GetBlockResponse(index=given.index, holdings=holdings), data)
 
     async def GetContents(self, request: pb2.GetContentsRequest, context: "Context") -> pb2.GetContentsResponse:
         share = await self._share(context, request.most_bytes or MAX_BLOCK)

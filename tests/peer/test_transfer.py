@@ -83,7 +83,7 @@ class Tampered(RelayServicer):
 
     async def GetBlock(self, request, context):
         self.asked += 1
-        answer = await super().GetBlock(request, context)
+        answer = pb2.GetBlockResponse.FromString(await super().GetBlock(request, context))
         return await self.block(request, answer) if self.block else answer
 
     async def GetManifest(self, request, context):
