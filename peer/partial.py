@@ -19,6 +19,7 @@ from core.manifest import Manifest
 from core.names import printable
 from peer import rooted
 from peer.disk_errors import disk_error
+from peer.kernel import start_writing
 from peer.library.hashing import hash_file
 from peer.reflink import copy_file
 from peer.rooted import Stamp
@@ -26,6 +27,8 @@ from peer.targets import exists_already
 
 # Blocks that one call of `verified` hashes at most, so that whoever waits for it can stop between two.
 SLICE = 64
+# The system begins to write to the disk when so many bytes have come: then the sync at the end has little left to do.
+WRITE_OUT = 16 * 1024 * 1024
 _STAT_BLOCK = 512
 _STOPPED = "the download was stopped"
 
@@ -62,6 +65,7 @@ class Partial:
         self._closed = False
         # Whether the partial name is this file's; a close removes the name while nothing of use stands under it.
         self._named = False
+        self._unsynced = 0
 
     def open(self) -> None:
         """Opens and locks what an earlier try left, or a new file.
@@ -108,7 +112,7 @@ class Partial:
                 index += 1
         return found, index
 
-    def write(self, manifest: Manifest, index: int, data: bytes) -> bool:
+    def write(self, manifest: Manifest, index: int, data: bytes | memoryview) -> bool:
         """Writes block `index` when `data` is that block; returns whether it is.
 
         Raises:
@@ -121,6 +125,10 @@ class Partial:
             while rest:
                 written = os.pwrite(descriptor, rest, offset)
                 rest, offset = rest[written:], offset + written
+            self._unsynced += len(data)
+            if self._unsynced >= WRITE_OUT:
+                self._unsynced = 0
+                start_writing(descriptor)  # where it cannot, the sync takes longer
         return True
 
     def copy_from(self, source: Path, stopped: Callable[[], bool]) -> None:

@@ -84,7 +84,9 @@ class Swarm:
         self._random = rng
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._arrived: dict[int, bytes] = {}
+        self._arrived: dict[int, bytes | memoryview] = {}
+        self._storing: list[tuple[steps.Store, bytes | memoryview]] = []
+        self._to_store = asyncio.Event()
         self._stuck = asyncio.Event()
         self._pause = settings.first_retry
         self._progress_at = clock()
@@ -105,6 +107,7 @@ class Swarm:
         self._progress.begin(self._clock())
         try:
             self._start(self._find())
+            self._start(self._store())
             for line in list(self._finder.lines.values()):
                 self._join(line)
             self._handle(steps.Tick())
@@ -138,7 +141,8 @@ class Swarm:
             case steps.Cancel(ask):
                 self._asking.pop(ask).cancel()
             case steps.Store(ask):
-                self._start(self._store(decision, self._arrived.pop(ask)))
+                self._storing.append((decision, self._arrived.pop(ask)))
+                self._to_store.set()
             case steps.Dropped(holder, reason, for_good):
                 log.info("%s is not asked for %s any more: %s", holder, self._content_id.hex()[:12], reason)
                 self._progress.sources[holder].dropped_reason = reason
@@ -200,14 +204,31 @@ class Swarm:
         self._progress.came(came, self._clock())
         self._handle(steps.Moved(ask))
 
-    async def _store(self, store: steps.Store, data: bytes) -> None:
-        """Checks and writes in one go on a thread: the disk may take its time, and hashing releases the GIL."""
-        if not await asyncio.to_thread(self._partial.write, self._manifest, store.index, data):
+    async def _store(self) -> None:
+        """Checks and writes what arrives, on a thread: the disk may take its time, and hashing releases the GIL.
+
+        What arrives meanwhile goes there together: the way to a thread and back is a good part of the work.
+        """
+        while True:
+            await self._to_store.wait()
+            self._to_store.clear()
+            blocks, self._storing = self._storing, []
+            written = await asyncio.to_thread(self._write, blocks)
+            blocks.clear()  # else the last ones would stay in memory until others come
+            for store, size, is_right in written:
+                self._stored(store, size, is_right=is_right)
+
+    def _write(self, blocks: list[tuple[steps.Store, bytes | memoryview]]) -> list[tuple[steps.Store, int, bool]]:
+        """Writes blocks, and returns their sizes and whether they are right."""
+        return [(store, len(data), self._partial.write(self._manifest, store.index, data)) for store, data in blocks]
+
+    def _stored(self, store: steps.Store, size: int, *, is_right: bool) -> None:
+        if not is_right:
             self._handle(steps.Lied(store.ask, "it sent bytes that do not match the content"))
             return
         self._progress_at = self._clock()
         self._pause = self._settings.first_retry
-        self._progress.fetched(store.holder, len(data), self._progress_at)
+        self._progress.fetched(store.holder, size, self._progress_at)
         self._handle(steps.Stored(store.ask))
 
     async def _find(self) -> None:

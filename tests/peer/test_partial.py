@@ -135,6 +135,20 @@ def test_a_finished_file_stands_at_its_place_and_nothing_else(tmp_path):
     assert stat.S_IMODE(found.st_mode) & 0o111 == readable >> 2
 
 
+def test_the_disk_is_kept_busy_while_blocks_come_so_that_the_sync_at_the_end_is_short(tmp_path, monkeypatch):
+    begun = []
+
+    def start_writing(descriptor):
+        begun.append(descriptor)
+        return errno.ENOSYS  # where the system has no such call, nothing else changes
+
+    monkeypatch.setattr("peer.partial.WRITE_OUT", 3 * BLOCK)
+    monkeypatch.setattr("peer.partial.start_writing", start_writing)
+    fill(tmp_path)
+    assert len(begun) == len(DATA) // (3 * BLOCK)
+    assert (tmp_path / NAME).read_bytes() == DATA
+
+
 def test_bytes_are_durable_before_they_get_their_name_and_the_name_is_after(tmp_path, monkeypatch):
     fill(tmp_path)
     steps = []
