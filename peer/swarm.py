@@ -201,7 +201,8 @@ class Swarm:
         return steps.Arrived(fetch.ask)
 
     def _moved(self, ask: int, came: int) -> None:
-        self._progress.came(came, self._clock())
+        self._progress_at = self._clock()
+        self._progress.came(came, self._progress_at)
         self._handle(steps.Moved(ask))
 
     async def _store(self) -> None:

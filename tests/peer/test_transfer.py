@@ -23,11 +23,14 @@ from peer.channels import Channels
 from peer.contacts import Contact, Holder
 from peer.dialling import Dialler
 from peer.download import DownloadLimits
+from peer.limiter import Limiter
 from peer.manifest_fetch import ManifestTimes
-from peer.pace import PaceLimits
+from peer.pace import Pace, PaceLimits
 from peer.partial import Partial, partial_name
+from peer.pieces import Allowance
 from peer.progress import Progress
 from peer.relay_servicer import RelayServicer
+from peer.sending import Sending
 from peer.serving import Serving
 from peer.transfer import Downloader, DownloadSettings, FetchRequest
 from relevo.v1 import peer_relay_pb2 as pb2
@@ -74,10 +77,10 @@ class Memory:
 
 
 class Tampered(RelayServicer):
-    """A holder whose answers pass through two functions before they leave."""
+    """A holder whose answers pass through two functions before they leave; it sends `rate` bytes a second."""
 
-    def __init__(self, held, block=None, manifest=None):
-        super().__init__(Serving(held), carrier=None)
+    def __init__(self, held, block=None, manifest=None, rate=0):
+        super().__init__(Serving(held, sending=Sending(Limiter(time.monotonic, rate))), carrier=None)
         self.block, self.manifest = block, manifest
         self.asked = 0
 
@@ -126,8 +129,8 @@ class World:
         self.servicers[name] = servicer
         return f"127.0.0.1:{port}"
 
-    async def holder(self, name, held, block=None, manifest=None):
-        servicer = Tampered(held, block, manifest)
+    async def holder(self, name, held, block=None, manifest=None, rate=0):
+        servicer = Tampered(held, block, manifest, rate)
         address = await self.serve(name, servicer)
         self.holders.append(Holder(Contact(name, name, (address,))))
         return servicer
@@ -176,8 +179,9 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path):
+async def world(tmp_path, monkeypatch):
     world = World(tmp_path)
+    world.monkeypatch = monkeypatch
     before = asyncio.all_tasks()
     yield world
     await world.close()
@@ -286,6 +290,36 @@ async def not_found(request, answer):
 
 async def invalid(request, answer):
     raise errors.InvalidInput("index", "there is no such block")
+
+
+async def test_a_holder_that_gives_little_is_not_taken_for_one_that_fails(world):
+    data = some_bytes(3 * BLOCK)
+    slow = await world.holder("slow", Memory(data), rate=64 * 1024)
+    late = []
+    failed = Pace.failed
+    world.monkeypatch.setattr(Pace, "failed", lambda *args, **more: late.append(args) or failed(*args, **more))
+    await world.fetch(data)
+    assert PACE.first_deadline < 1.0, "a block takes longer than that"
+    assert not late
+    assert slow.asked > 20, "it came in pieces"
+    assert slow._serving.sending.sent_bytes == len(data), "and none of it twice"
+
+
+async def test_a_limited_download_asks_for_no_more_than_it_may_and_blames_nobody(world):
+    data = some_bytes(3 * BLOCK)
+    holder = await world.holder("a", Memory(data))
+    late = []
+    failed = Pace.failed
+    world.monkeypatch.setattr(Pace, "failed", lambda *args, **more: late.append(args) or failed(*args, **more))
+    free, own = Limiter(time.monotonic), Limiter(time.monotonic, 64 * 1024)
+    progress, began = Progress(0), time.monotonic()
+    async with asyncio.timeout(20):
+        await world.downloader().fetch(world.request(data), progress, Allowance("me", free, own))
+    assert time.monotonic() - began > 2.0, "at least three seconds' worth, less what had been saved up"
+    assert progress.done_bytes == len(data)
+    assert not late
+    assert holder.asked > 20, "it was asked for in pieces"
+    assert holder._serving.sending.sent_bytes == len(data)
 
 
 LIES = [flip, lengthen, shorten, lengthen_much, another_index, index_past_the_end, nothing, invalid]
