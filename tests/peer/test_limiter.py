@@ -62,6 +62,7 @@ async def test_who_gives_up_waits_for_nothing_and_costs_nobody_anything(hand):
     gone, there = (asyncio.ensure_future(limiter.take(who, 1 << 30)) for who in ("ben", "cho"))
     await asyncio.sleep(0)
     gone.cancel()
+    await asyncio.sleep(0)
     await moved(hand, limiter, 10.1)
     assert gone.cancelled()
     assert there.done()
@@ -94,7 +95,9 @@ async def test_a_new_rate_is_for_those_who_wait_too_and_none_lets_everybody_go(h
     limiter = await owing(hand)
     limiter.change(100 * KIB)  # ten seconds of debt stay ten seconds
     waiting = [asyncio.ensure_future(limiter.take("ben", 100 * KIB)) for _ in range(3)]
-    await moved(hand, limiter, 10.1)
+    await moved(hand, limiter, 9.9)
+    assert not any(task.done() for task in waiting)
+    await moved(hand, limiter, 0.2)
     assert [task.done() for task in waiting] == [True, False, False]
     limiter.change(0)
     async with asyncio.timeout(5):

@@ -266,6 +266,28 @@ async def test_an_urgent_download_takes_a_place_and_gives_it_back(two, works):
     assert (urgent.state, a.state) == (State.DONE, State.RUNNING)
 
 
+async def test_a_place_is_free_when_the_work_that_had_it_has_stopped(two, works):
+    stopping, stopped = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_stop(transfer):
+        try:
+            await for_ever(transfer)
+        finally:
+            stopping.set()
+            await stopped.wait()
+
+    download(two, works, "a")
+    slow = two.start(Kind.DOWNLOAD, slow_to_stop, path="slow")
+    await works.until("a")
+    await two.prioritise(slow.transfer_id, Priority.LOW)
+    urgent = download(two, works, "urgent")
+    await stopping.wait()
+    await works.until("a")
+    assert (slow.active, urgent.active) == (True, False)
+    stopped.set()
+    await works.until("a", "urgent")
+
+
 async def test_a_priority_can_be_changed_and_is_kept(two, works, kept):
     a, _, c = (download(two, works, path) for path in "abc")
     await works.until("a", "b")
