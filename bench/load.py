@@ -103,8 +103,10 @@ async def fetch_blocks(target: Target, content_id: bytes) -> dict[str, float]:
         return await target.measured(fetch_all)
 
 
-async def beat(target: Target, peers: int, interval: float, seconds: float) -> dict[str, float]:
-    """Logs peers in, each on a connection of its own, and has each beat for some seconds."""
+async def beat(
+    target: Target, peers: int, interval: float, seconds: float, end: Path | None = None
+) -> dict[str, float]:
+    """Logs peers in, each on a connection of its own, and has each beat for some seconds, or until a file appears."""
     identities = [Identity.generate() for _ in range(peers)]
     channels = [target.channel_of_its_own(target.material(identity)) for identity in identities]
     stubs = [CentralDirectoryStub(channel) for channel in channels]
@@ -129,11 +131,11 @@ async def beat(target: Target, peers: int, interval: float, seconds: float) -> d
             streams[number] = stubs[number].Heartbeat()
             await one(number)
 
-    async def beating(number: int, until: float) -> int:
+    async def beating(number: int, time_left: Callable[[float], bool]) -> int:
         nonlocal longest
         await asyncio.sleep(interval * number / peers)
         count, due = 0, time.monotonic()
-        while due < until:
+        while time_left(due):
             began = time.monotonic()
             await one(number)
             longest = max(longest, time.monotonic() - began)
@@ -144,7 +146,8 @@ async def beat(target: Target, peers: int, interval: float, seconds: float) -> d
 
     async def all_beat() -> float:
         until = time.monotonic() + seconds
-        return float(sum(await asyncio.gather(*(beating(number, until) for number in range(peers)))))
+        going_on = (lambda _: not end.exists()) if end else (lambda due: due < until)
+        return float(sum(await asyncio.gather(*(beating(number, going_on) for number in range(peers)))))
 
     await asyncio.gather(*(arrive(number) for number in range(peers)))
     result = await target.measured(all_beat)
@@ -190,6 +193,7 @@ async def connect(target: Target, count: int) -> dict[str, float]:
 @click.option("--peers", default=200)
 @click.option("--interval", default=0.2)
 @click.option("--seconds", default=4.0)
+@click.option("--until", type=click.Path(path_type=Path), default=None)
 @click.option("--count", default=500)
 def main(
     *,
@@ -202,6 +206,7 @@ def main(
     peers: int,
     interval: float,
     seconds: float,
+    until: Path | None,
     count: int,
 ) -> None:
     """Loads one server with one kind of work."""
@@ -209,7 +214,7 @@ def main(
     target = Target(address, pid, name, authority)
     works = {
         "blocks": lambda: fetch_blocks(target, bytes.fromhex(content)),
-        "beats": lambda: beat(target, peers, interval, seconds),
+        "beats": lambda: beat(target, peers, interval, seconds, until),
         "connections": lambda: connect(target, count),
     }
     print(json.dumps(asyncio.run(works[kind]())))

@@ -20,7 +20,9 @@ class Backlog:
         self._everything = True
 
     def batches(self, published: Published, confirm: set[bytes]) -> list[Batch]:
-        """Returns what central lacks, where it holds what `published` says; it is kept in mind until it is taken.
+        """Returns what central lacks, where it holds what `published` says.
+
+        It is compared again at the next call: what central has taken by then does not differ any more.
 
         Args:
             published: what central holds.
@@ -40,8 +42,3 @@ class Backlog:
             self._touched.paths.update(batch.removed, (file.path for file in batch.added))
             self._touched.contents.update(batch.stored, batch.dropped)
         return batches
-
-    def taken(self, batch: Batch) -> None:
-        """Hears that central has a batch, or a part of one."""
-        self._touched.paths.difference_update(batch.removed, (file.path for file in batch.added))
-        self._touched.contents.difference_update(batch.stored, batch.dropped)

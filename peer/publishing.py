@@ -164,14 +164,18 @@ class Publisher:
             batches = [] if self._central_version == 0 else [Batch()]
         if self._declined:
             batches.insert(0, Batch(declined=tuple(self._declined.items())[:MAX_ITEMS]))
+        await self._tell_waiting()  # what an earlier run has published needs no batch
         for batch in batches:
             if not self._refusals.hold(batch, self._published):
                 await self._send_parts(login, batch)
-            async with self._settled:
-                self._settled.notify_all()
+            await self._tell_waiting()
         if self._refusals.over is None:
             self._tell("")
         return bool(batches)
+
+    async def _tell_waiting(self) -> None:
+        async with self._settled:
+            self._settled.notify_all()
 
     async def _send_parts(self, login: Login, batch: Batch) -> None:
         """Sends a batch; one that is refused in ever smaller parts, until all is in that central takes."""
@@ -239,7 +243,6 @@ class Publisher:
             self._sending, self._doubts = False, 0
         self._published.apply(batch)
         self._published.version = response.catalogue_version
-        self._backlog.taken(batch)
         self._confirm.difference_update(batch.stored)
         for placement_id, _ in batch.declined:
             self._declined.pop(placement_id, None)

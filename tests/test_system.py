@@ -394,6 +394,28 @@ async def test_central_restarts_and_peers_go_on_without_login_or_publishing(tmp_
         assert ana.publisher._published.version == version
 
 
+async def test_a_peer_that_restarts_publishes_only_what_has_changed_meanwhile(network):
+    ana = await network.join("ana", {"a.txt": b"a", "b.txt": b"b"})
+    version = ana.publisher._published.version
+
+    async def noted():
+        return (await ana.library.record.load()).version == version
+
+    await eventually(noted)
+    await network.leave("ana")
+    again = await network.join("ana")
+    assert again.publisher._published.version == version
+    await network.leave("ana")
+    (again.library.shared / "b.txt").unlink()
+    third = await network.join("ana", {"c.txt": b"c"})
+
+    async def listed():
+        return sorted(await files(third)) == ["a.txt", "c.txt"]
+
+    await eventually(listed)
+    assert third.publisher._published.version == version + 2  # one batch that removes, one that adds
+
+
 async def test_a_central_that_lost_its_store_is_published_to_anew(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from peer.rooted import Stamp
 
@@ -20,8 +21,7 @@ class PlaceKind(IntEnum):
     STORED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A file with known content: the root that it lies beneath, its path there as on disk, and how it looked."""
 
     kind: PlaceKind
@@ -35,8 +35,7 @@ class Place:
         return self.root / self.disk
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryFile:
+class LibraryFile(NamedTuple):
     """A file that is offered under a name.
 
     Attributes:

@@ -28,6 +28,8 @@ from peer.listed import as_listed
 log = logging.getLogger("relevo.library")
 # Looking at everything takes at most this part of the time.
 _LOOK_SHARE = 10
+# So many files are looked up in the index at once.
+_ASK_FILES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +251,8 @@ class SharedDirectory:
         for found in changes.new:
             self._unreadable.pop(found.path, None)
             offered = self._holdings.shared(found.path)
-            place = self._place(found)
-            if offered is not None and offered[0] == place:
-                self._holdings.put_shared(place, _file(found, offered[1].content_id))
+            if offered is not None and offered[0] == self._place(found):
+                self._holdings.put_shared(offered[0], _file(found, offered[1].content_id))
             elif not self._queue.has(found):
                 self._holdings.drop_shared(found.path)
                 self._queue.forget(found.path)
@@ -262,21 +263,21 @@ class SharedDirectory:
 
     async def _offer_known(self, wanted: list[Found]) -> None:
         """Offers files that the index knows as they are; the others wait until they have settled."""
-        if not wanted:
-            return
-        try:
-            known = await self._worker.run(self._index.known, [found.disk for found in wanted])
-        except RelevoError as error:
-            log.warning("files are hashed again: %s", error)
-            known = {}
-        now = self._clock()
-        for found in wanted:
-            stamp, content_id = known.get(found.disk, (None, b""))
-            if stamp == found.stamp:
-                self._settling.forget([found.path])
-                self._holdings.put_shared(self._place(found), _file(found, content_id))
-            else:
-                self._settling.seen(found, now)
+        for start in range(0, len(wanted), _ASK_FILES):  # in pieces, between which others get their turn
+            some = wanted[start : start + _ASK_FILES]
+            try:
+                known = await self._worker.run(self._index.known, [found.disk for found in some])
+            except RelevoError as error:
+                log.warning("files are hashed again: %s", error)
+                known = {}
+            now = self._clock()
+            for found in some:
+                stamp, content_id = known.get(found.disk, (None, b""))
+                if stamp == found.stamp:
+                    self._settling.forget((found.path,))
+                    self._holdings.put_shared(self._place(found), _file(found, content_id))
+                else:
+                    self._settling.seen(found, now)
 
     async def _prune(self) -> None:
         paths = frozenset(self.tree.found)

@@ -261,6 +261,20 @@ async def test_a_restart_publishes_what_has_changed_since_and_nothing_else(centr
     assert not any(request.stored_content_ids or request.base_version == 0 for request in changes)
 
 
+async def test_whoever_waits_for_a_file_hears_that_an_earlier_run_has_published_it(centrals):
+    central, _, publishing = centrals
+    record = memory_record()
+    await publishing(OneLibrary("a", record=record), LoggedIn(central.address)).published("a", b"c" * 32, 10)
+    await until_noted(record, central)
+    library = OneLibrary("a", record=record)
+    library.looked.clear()
+    publisher = publishing(library, LoggedIn(central.address), version=central.version)
+    waiting = asyncio.create_task(publisher.published("a", b"c" * 32, 10))
+    await asyncio.sleep(0)
+    library.looked.set()
+    await waiting
+
+
 async def test_a_restart_publishes_everything_to_a_central_that_holds_another_version(centrals):
     central, _, publishing = centrals
     record = memory_record()

@@ -93,6 +93,16 @@ def test_a_file_that_changes_while_it_is_hashed_gets_no_manifest(tmp_path, monke
             hash_part(tmp_path, "f", stamp, 0, 46)
 
 
+def test_a_file_that_is_not_the_one_that_was_found_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * 3_000_000)
+    stamp = _stamp(path)
+    _change(path, "grow")
+    monkeypatch.setattr(hashing, "digest", lambda _: pytest.fail("it was read"))
+    with pytest.raises(Corrupt):
+        hash_part(tmp_path, "f", stamp, 0, 46)
+
+
 def _change(path, change):
     if change == "grow":
         with path.open("ab") as file:
