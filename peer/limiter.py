@@ -8,11 +8,15 @@ from peer.rate_limit import RateLimit, Turn
 
 
 class Limiter:
-    """A limit of bytes a second for one direction, or for one transfer."""
+    """A limit of bytes a second for one direction, or for one transfer.
+
+    Attributes:
+        clock: by which it goes, monotonic.
+    """
 
     def __init__(self, clock: Callable[[], float], rate: float = 0.0) -> None:
-        """`rate` is in bytes a second, 0: no limit. `clock` is monotonic."""
-        self._clock = clock
+        """`rate` is in bytes a second, 0: no limit."""
+        self.clock = clock
         self._limit = RateLimit(rate)
         self._waiting: dict[Turn, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -24,11 +28,11 @@ class Limiter:
 
     def another(self, rate: float) -> "Limiter":
         """Returns a further limit, by the same clock."""
-        return Limiter(self._clock, rate)
+        return Limiter(self.clock, rate)
 
     def change(self, rate: float) -> None:
         """Sets the rate from now on, for those who wait already too."""
-        self._limit.change(rate, self._clock())
+        self._limit.change(rate, self.clock())
         self._grant()
 
     def piece(self, rest: int) -> int:
@@ -52,7 +56,7 @@ class Limiter:
         """
         if not self._limit.rate:
             return
-        if patience is not None and (wait := self._limit.wait(who, size, self._clock())) > patience:
+        if patience is not None and (wait := self._limit.wait(who, size, self.clock())) > patience:
             raise Busy("what this peer sends is limited, and others wait already; ask again later", wait)
         turn = self._limit.ask(who, size, weight=weight, begun=begun)
         granted = self._waiting[turn] = asyncio.get_running_loop().create_future()
@@ -69,11 +73,11 @@ class Limiter:
     def give_back(self, size: int) -> None:
         """Takes back bytes that were taken and have not been moved."""
         if size and self._limit.rate:
-            self._limit.give_back(size, self._clock())
+            self._limit.give_back(size, self.clock())
             self._grant()
 
     def _grant(self) -> None:
-        now = self._clock()
+        now = self.clock()
         for turn in self._limit.due(now):
             granted = self._waiting.pop(turn)
             if not granted.done():

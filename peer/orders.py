@@ -12,6 +12,8 @@ from peer.turns import Priority
 from peer.work import Order, Transfer
 from relevo.v1.peer_control_pb2 import DownloadOptions, TransferPriority
 
+# Characters in the name of a group of downloads that share a limit.
+LONGEST_GROUP = 64
 PRIORITIES = {
     Priority.LOW: TransferPriority.TRANSFER_PRIORITY_LOW,
     Priority.NORMAL: TransferPriority.TRANSFER_PRIORITY_NORMAL,
@@ -31,8 +33,10 @@ def order_of(request: Message, options: DownloadOptions) -> Order:
     """Returns how a download is asked for by `request`, which carries `options`.
 
     Raises:
-        InvalidInput: there is no such priority, or the limit is too low to be kept.
+        InvalidInput: there is no such priority, the limit is too low to be kept, or the group's name is too long.
     """
+    if len(options.limit_group) > LONGEST_GROUP:
+        raise InvalidInput("options.limit_group", f"a group's name has at most {LONGEST_GROUP} characters")
     return Order(
         request=request,
         priority=priority_of(options.priority or TransferPriority.TRANSFER_PRIORITY_NORMAL),

@@ -312,7 +312,7 @@ class Transfers:
         transfer.waiting_reason = ""
         if transfer.task is not None or transfer.progress.done_bytes:  # of an earlier try
             transfer.progress = transfer.progress.again()
-        transfer.began = asyncio.get_running_loop().time()
+        transfer.began = self.limiter.clock()
         transfer.task = asyncio.create_task(self._run(transfer))
         transfer.task.add_done_callback(lambda task: self._stopped(transfer, task))
 
@@ -365,12 +365,12 @@ class Transfers:
         transfer.waiting_reason = "" if transfer.paused else str(error)
         if transfer.paused or self._closing:
             return
-        loop = asyncio.get_running_loop()
         pause = min(FIRST_REST * 2.0 ** min(transfer.tries, 16), LONGEST_REST)
         if transfer.tries:  # a try may read a terabyte again to find that one file is still missing
-            pause = max(pause, _RATIO * (loop.time() - transfer.began))
+            pause = max(pause, _RATIO * (self.limiter.clock() - transfer.began))
         transfer.tries += 1
-        transfer.rest = loop.call_later(pause * random.uniform(0.75, 1.0), self._rested, transfer)  # noqa: S311
+        pause *= random.uniform(0.75, 1.0)  # noqa: S311 - so that not all come back at once
+        transfer.rest = asyncio.get_running_loop().call_later(pause, self._rested, transfer)
 
     def _rested(self, transfer: Transfer) -> None:
         transfer.rest = None

@@ -73,7 +73,7 @@ class Transfer:
         kept: whether it will not be forgotten.
         task: the last call of `work`; None before the first.
         rest: ends its pause between two tries; None when it has none.
-        began: when the last call of `work` was made, by the loop's clock.
+        began: when the last call of `work` was made, by the daemon's clock.
         tries: calls of `work` that brought nothing, one after the other.
         came: bytes that had come from others when the last of these ended.
     """

@@ -134,8 +134,10 @@ FIELDS = {
         "request.query": TEXT, "request.reference": TEXT, "request.directory": PATH, "request.page_token": TEXT,
     },
     "PeerControl.ListPeers": {"request.page_token": TEXT},
-    "PeerControl.StartDownload": {"file.path": PATH, "directory": LOCAL},
-    "PeerControl.StartSetDownload": {"selections.beneath": PATH, "selections.pattern": TEXT, "directory": LOCAL},
+    "PeerControl.StartDownload": {"file.path": PATH, "directory": LOCAL, "options.limit_group": TEXT},
+    "PeerControl.StartSetDownload": {
+        "selections.beneath": PATH, "selections.pattern": TEXT, "directory": LOCAL, "options.limit_group": TEXT,
+    },
     "PeerControl.StartUpload": {"source": LOCAL},
     "PeerControl.ListTransfers": {"page_token": TEXT},
     "PeerControl.GetTransfer": {"transfer_id": ID},
