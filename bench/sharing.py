@@ -107,7 +107,10 @@ class Sharing:
         began = time.monotonic()
         self._serve("traced-peer", "bench.traced", calls)
         with Daemon(self._home) as control:
-            until("all files offered", lambda: control.status().file_count == self._count, _PATIENCE)
+            while control.status().file_count < self._count:
+                if time.monotonic() - began > _PATIENCE:
+                    raise Failed("the files are not offered", self._programs.base / "traced-peer.log")
+                time.sleep(_ASK)
         time.sleep(1.0 + time.monotonic() - began)  # it looks at everything once more when it can watch
         self.stop()
         paths = opened(calls.read_text("utf-8", "replace"))
