@@ -1,14 +1,17 @@
 """Links that are swapped in while a peer serves or writes lead nowhere: not one byte of the canary goes out or changes.
 
-A short run each; RELEVO_ATTACKS=full (`make attacks`) races ten thousand times.
+A race is an attempt during which the link has come or gone: whoever swaps counts what it does, in memory that both see.
+A few hundred of them each; RELEVO_ATTACKS=full (`make attacks`) races ten thousand times.
 """
 
 import hashlib
+import mmap
 import os
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
+import tempfile
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,17 +29,25 @@ from peer.library.scan import Scanner
 from peer.partial import Partial, partial_name
 from peer.rooted import Stamp
 
-ROUNDS = 10_000 if os.environ.get("RELEVO_ATTACKS") == "full" else 300
+RACES = 10_000 if os.environ.get("RELEVO_ATTACKS") == "full" else 300
 SECRET = b"canary: nobody outside may see this"
 INSIDE = b"inside: this is what is shared here"
 assert len(SECRET) == len(INSIDE)
+# Both count their steps, and let go of the processor after each: on a single one nobody would see them otherwise.
+_COUNTING = """
+import mmap, os, shutil, sys
+counter, swap, target = sys.argv[1:]
+link, aside = swap + ".link", swap + ".aside"
+with open(counter, "r+b") as file:
+    steps = memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")
+
+def step():
+    steps[0] += 1
+    os.sched_yield()
+"""
 # Swaps `swap` between what it is and a link to the canary, as fast as it can. RENAME_EXCHANGE would leave no gap; the
 # gaps are what real programs leave.
-_RACER = """
-import os, shutil, sys
-swap, link, target = sys.argv[1:]
-aside = swap + ".aside"
-
+_SWAPPING = """
 def take_place(of):
     while True:
         try:
@@ -48,9 +59,25 @@ print("racing", flush=True)
 while True:
     os.symlink(target, link)
     os.rename(swap, aside)
+    step()
     take_place(link)
+    step()
     os.unlink(swap)
+    step()
     take_place(aside)
+    step()
+"""
+# Puts a link to the canary where nothing is yet, and takes it away.
+_PLANTING = """
+print("racing", flush=True)
+while True:
+    try:
+        os.symlink(target, swap)
+        step()
+        os.unlink(swap)
+        step()
+    except OSError:  # whoever is raced has put its own there
+        os.sched_yield()
 """
 
 
@@ -95,17 +122,40 @@ def root(tmp_path):
     return directory
 
 
+class Race:
+    """Somebody who swaps meanwhile."""
+
+    def __init__(self, steps):
+        self._steps = steps
+
+    def attempts(self, function):
+        """Runs `function` until so many attempts were races, and it succeeded once; returns what it returned."""
+        seen, races, end = set(), 0, time.monotonic() + 100
+        while races < RACES or not seen:
+            assert time.monotonic() < end, f"{races} races only, and {len(seen)} results"
+            before = self._steps[0]
+            with suppress(OSError, RelevoError):
+                seen.add(function())
+            races += self._steps[0] != before
+        return seen
+
+
 @contextmanager
-def racing(swap, target):
-    """Swaps `swap` and a link to `target` in another process, which shares nothing with this one but the disk."""
-    link = swap.with_name(f"{swap.name}.link")
-    with subprocess.Popen(
-        [sys.executable, "-c", _RACER, str(swap), str(link), str(target)], stdout=subprocess.PIPE
-    ) as racer:
+def racing(swap, target, script=_SWAPPING):
+    """Swaps `swap` and a link to `target` in another process, which shares disk and counter with this one only."""
+    with (
+        tempfile.NamedTemporaryFile() as file,
+        mmap.mmap(file.fileno(), file.truncate(8)) as shared,
+        memoryview(shared) as view,
+        view.cast("Q") as steps,
+        subprocess.Popen(
+            [sys.executable, "-c", _COUNTING + script, file.name, str(swap), str(target)], stdout=subprocess.PIPE
+        ) as racer,
+    ):
         assert racer.stdout is not None
         assert racer.stdout.readline() == b"racing\n"
         try:
-            yield
+            yield Race(steps)
         finally:
             assert racer.poll() is None
             racer.kill()
@@ -119,27 +169,15 @@ def read(root, relative):
         os.close(descriptor)
 
 
-def attempts(function):
-    """Runs `function` so often, and on until it has succeeded once in the race; returns what it returned."""
-    seen, tries = set(), 0
-    while tries < ROUNDS or (not seen and tries < 100 * ROUNDS):
-        tries += 1
-        try:
-            seen.add(function())
-        except (OSError, RelevoError):
-            continue
-    return seen
-
-
 @pytest.mark.parametrize("relative", ["swap/secret", "swap/deep/secret"])
 def test_nothing_is_read_through_a_directory_that_becomes_a_link(root, canary, relative):
-    with racing(root / "swap", canary):
-        assert attempts(lambda: read(root, relative)) == {INSIDE}
+    with racing(root / "swap", canary) as race:
+        assert race.attempts(lambda: read(root, relative)) == {INSIDE}
 
 
 def test_nothing_is_read_through_a_file_that_becomes_a_link(root, canary):
-    with racing(root / "swap" / "secret", canary / "secret"):
-        assert attempts(lambda: read(root, "swap/secret")) == {INSIDE}
+    with racing(root / "swap" / "secret", canary / "secret") as race:
+        assert race.attempts(lambda: read(root, "swap/secret")) == {INSIDE}
 
 
 def test_no_block_of_the_canary_is_served_and_none_is_hashed(root, canary):
@@ -156,12 +194,17 @@ def test_no_block_of_the_canary_is_served_and_none_is_hashed(root, canary):
 
     # The stamp of the canary, as a scan that had been led outside would have taken it.
     outside = Stamp.of((canary / "deep" / "secret").lstat())
-    with racing(root / "swap", canary):
-        assert attempts(served) == {INSIDE}
-        assert attempts(lambda: hash_file(root, "swap/deep/secret", stamp).content_id) == {manifest.content_id}
-        for _ in range(ROUNDS):
-            with pytest.raises((OSError, RelevoError)):
-                hash_file(root, "swap/deep/secret", outside)
+
+    def hashed_outside():
+        try:
+            return hash_file(root, "swap/deep/secret", outside).content_id
+        except (OSError, RelevoError):
+            return None
+
+    with racing(root / "swap", canary) as race:
+        assert race.attempts(served) == {INSIDE}
+        assert race.attempts(lambda: hash_file(root, "swap/deep/secret", stamp).content_id) == {manifest.content_id}
+        assert race.attempts(hashed_outside) == {None}
 
 
 def test_no_scan_finds_what_lies_outside(root, canary):
@@ -173,8 +216,8 @@ def test_no_scan_finds_what_lies_outside(root, canary):
         again = scanner.look({"swap/only here", "swap/deep/secret"}, IgnoreRules())
         return frozenset(each.disk for each in sight.found + again.found if "only here" in each.disk)
 
-    with racing(root / "swap", canary):
-        assert attempts(seen) == {frozenset()}
+    with racing(root / "swap", canary) as race:
+        assert race.attempts(seen) == {frozenset()}
     (canary / "only here").unlink()
 
 
@@ -192,25 +235,17 @@ def test_nothing_is_written_moved_or_removed_outside(root, canary):
         rooted.remove(root, "swap/secret")
         return True
 
-    with racing(root / "swap", canary):
-        attempts(written)
+    with racing(root / "swap", canary) as race:
+        race.attempts(written)
 
 
 def test_a_file_in_progress_is_never_the_file_that_a_link_leads_to(root, canary):
     """Somebody puts a link to the canary, and takes it away, under the name of the file in progress."""
     manifest = manifest_of(INSIDE)
     name = partial_name(manifest.content_id)
-    stop = threading.Event()
-
-    def plant():
-        while not stop.is_set():
-            try:
-                (root / name).symlink_to(canary / "secret")
-                (root / name).unlink()
-            except OSError:
-                continue
 
     def fetched():
+        (root / "done").unlink(missing_ok=True)
         partial = Partial(root, manifest.content_id, Layout(len(INSIDE)))
         try:
             partial.open()
@@ -220,21 +255,8 @@ def test_a_file_in_progress_is_never_the_file_that_a_link_leads_to(root, canary)
             partial.close()
         return read(root, "done")
 
-    racer = threading.Thread(target=plant)
-    racer.start()
-    seen = set()
-    try:
-        for _ in range(ROUNDS):
-            try:
-                seen.add(fetched())
-            except (OSError, RelevoError):
-                pass
-            finally:
-                (root / "done").unlink(missing_ok=True)
-    finally:
-        stop.set()
-        racer.join()
-    assert seen <= {INSIDE}
+    with racing(root / name, canary / "secret", _PLANTING) as race:
+        assert race.attempts(fetched) == {INSIDE}
 
 
 def test_put_and_a_local_copy_read_nothing_through_a_link(root, canary, tmp_path):
@@ -259,8 +281,8 @@ def test_put_and_a_local_copy_read_nothing_through_a_link(root, canary, tmp_path
             partial.close()
         return data
 
-    with racing(root / "swap" / "secret", canary / "secret"):
-        assert attempts(put) == {INSIDE}
-    with racing(root / "swap", canary):
-        assert attempts(copied) == {INSIDE}
+    with racing(root / "swap" / "secret", canary / "secret") as race:
+        assert race.attempts(put) == {INSIDE}
+    with racing(root / "swap", canary) as race:
+        assert race.attempts(copied) == {INSIDE}
     assert not [path for path in Path(home).iterdir() if path.read_bytes() == SECRET]
