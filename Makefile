@@ -40,9 +40,9 @@ fuzz: $(STUBS) ## run every fuzz target for SECONDS (30) each; SEED repeats a ru
 	@GRPC_VERBOSITY=NONE $(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
 
 attacks: $(STUBS) ## attack the programs much longer than `make test` does
-	RELEVO_ATTACKS=full $(BIN)/python -m pytest -q tests/attacks tests/peer/test_swapped_links.py tests/test_hostile_names.py
+	RELEVO_ATTACKS=full $(BIN)/python -m pytest -q -n 2 tests/attacks tests/peer/test_swapped_links.py
 
-check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests
+check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests, attacks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -50,6 +50,7 @@ check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, test
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	@$(MAKE) --no-print-directory test-pythons
+	@$(MAKE) --no-print-directory attacks
 
 format: $(VENV)/.done ## format code and protos
 	$(BIN)/ruff format .

@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+from statistics import median
 
 import pytest
 
@@ -39,17 +40,17 @@ def next_call(seconds):
 
 
 async def _next_call(server, seconds, flood):
-    """Floods three times and returns the shortest time of the call after it: a busy machine is not the server's fault.
+    """Floods five times and returns the median time of the call after it: what else the machine does is not its fault.
 
     The call goes over a connection that was there before.
     """
     took = []
     async with server.honest() as stub:
         asked = GetManifestRequest(content_id=server.content_id)
-        for _ in range(3):
+        for _ in range(5):
             await flood()
             took.append(await seconds(stub.GetManifest(asked, timeout=10)))
-    return min(took)
+    return median(took)
 
 
 async def test_calls_that_are_made_and_reset(victim, raw, frames, next_call, times):

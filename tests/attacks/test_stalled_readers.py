@@ -18,11 +18,6 @@ async def percentile_99(seconds, calls):
     return took[int(len(took) * 0.99)]
 
 
-async def best_of_three(seconds, calls):
-    """What else the machine does is no fault of the server's."""
-    return min([await percentile_99(seconds, calls) for _ in range(3)])
-
-
 async def test_a_hundred_stalled_readers_do_not_slow_the_others(victim, raw, seconds):
     server = victim()
     attacker = server.network.member()
@@ -41,7 +36,7 @@ async def test_a_hundred_stalled_readers_do_not_slow_the_others(victim, raw, sec
             lambda: stub.GetManifest(page, timeout=5),
             lambda: stub.ListFiles(files, timeout=5),
         ]
-        slow = await best_of_three(seconds, honest * 40)
+        slow = await percentile_99(seconds, honest * 120)
     grown = server.peak() - before
     assert slow < 0.25
     # 32 blocks and 48 MiB of other answers, each of them twice: as bytes of Python's and of gRPC's.
@@ -64,7 +59,7 @@ async def test_a_hundred_stalled_readers_do_not_slow_central(central, raw, secon
             lambda: stub.ListPeers(ListPeersRequest(), timeout=5),
             lambda: stub.ListFiles(ListFilesRequest(), timeout=5),
         ]
-        slow = await best_of_three(seconds, honest * 50)
+        slow = await percentile_99(seconds, honest * 150)
     assert slow < 0.25
     assert central.peak() - before < 64 * MIB
 

@@ -29,7 +29,11 @@ from peer.library.scan import Scanner
 from peer.partial import Partial, partial_name
 from peer.rooted import Stamp
 
-RACES = 10_000 if os.environ.get("RELEVO_ATTACKS") == "full" else 300
+FULL = os.environ.get("RELEVO_ATTACKS") == "full"
+RACES = 10_000 if FULL else 300
+# For so many seconds a busy machine may take; a quiet one needs a tenth.
+PATIENCE = 600 if FULL else 60
+pytestmark = pytest.mark.timeout(4 * PATIENCE)
 SECRET = b"canary: nobody outside may see this"
 INSIDE = b"inside: this is what is shared here"
 assert len(SECRET) == len(INSIDE)
@@ -130,7 +134,7 @@ class Race:
 
     def attempts(self, function):
         """Runs `function` until so many attempts were races, and it succeeded once; returns what it returned."""
-        seen, races, end = set(), 0, time.monotonic() + 100
+        seen, races, end = set(), 0, time.monotonic() + PATIENCE
         while races < RACES or not seen:
             assert time.monotonic() < end, f"{races} races only, and {len(seen)} results"
             before = self._steps[0]
