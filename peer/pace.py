@@ -39,8 +39,9 @@ class PaceLimits:
 class Pace:
     """What one holder has shown so far.
 
-    Throughput is measured in rounds of as many answers as the window has blocks. After a round the window grows by
-    half; when that brought nothing, it goes back and stays for eight rounds.
+    Throughput is measured in rounds of at least as many answers as the window has blocks, the last of them to a request
+    of the same round: over a long line answers come in bursts, and a shorter time would have one more or one less.
+    After a round the window grows by half; when that brought nothing, it goes back and stays for eight rounds.
 
     Attributes:
         window: blocks that may be asked at once, at least 1.
@@ -114,7 +115,7 @@ class Pace:
         self._round_answers += 1
         if not self.rate:
             self.rate = size / max(now - asked_at, _INSTANT)
-        if self._round_answers >= self.window:
+        if self._round_answers >= self.window and asked_at >= self._round_start:
             measured = self._round_bytes / max(now - self._round_start, _INSTANT)
             if self._round_full:
                 self.rate = (self.rate + measured) / 2
