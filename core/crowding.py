@@ -2,7 +2,7 @@
 
 gRPC has one limit for all connections together, and its Python no hook for one that comes: a single machine that opens
 them all would keep everybody else out. They are files of this process, though, and one that is shut down looks to gRPC
-as if its client had closed it (docs/decisions/0010-who-holds-most-connections-loses-some.md).
+as if its client had closed it (docs/decisions/0016-who-holds-most-connections-loses-some.md).
 """
 
 import asyncio
