@@ -120,7 +120,10 @@ class SetDownload:
                 for task in tasks:
                     task.cancel()
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+            error = failures.exceptions[0]
+            if isinstance(error, RelevoError):
+                self._progress.fail("", error)
+            raise error from None
         finally:
             await self._offer()
         self._conclude()
@@ -177,31 +180,32 @@ class SetDownload:
                 chunk.append(self._small.get_nowait())
             absent = []
             for entry, stands in zip(chunk, await asyncio.to_thread(self._all_stand, chunk), strict=True):
-                if stands is True:
+                if stands is None:
+                    absent.append(entry)
+                elif isinstance(stands, RelevoError):
+                    self._ended(entry, stands)
+                else:
                     self._progress.present(entry.size)
                     self._progress.present_files += 1
+                    self._finished.append(Finished(self._root / entry.target, entry.path, stands))
                     self._ended(entry)
-                elif stands is False:
-                    absent.append(entry)
-                else:
-                    self._ended(entry, stands)
             while absent:
                 count = await self._under_way.enter([entry.size for entry in absent])
                 await self._begin(absent[:count])
                 absent = absent[count:]
 
-    def _all_stand(self, entries: Sequence[Entry]) -> list[bool | RelevoError]:
+    def _all_stand(self, entries: Sequence[Entry]) -> list[Manifest | RelevoError | None]:
         return [self._stands(entry) for entry in entries]
 
-    def _stands(self, entry: Entry) -> bool | RelevoError:
-        """Tells whether the file is there already; an error when something else is. Blocks."""
+    def _stands(self, entry: Entry) -> Manifest | RelevoError | None:
+        """Returns the manifest of the file when it is there already; an error when something else is. Blocks."""
         try:
             there = existing_manifest(self._root, entry.target, entry.size)
         except RelevoError as error:
             return error
         if there is not None and there.content_id != entry.content_id:
             return exists_already(self._root / entry.target)
-        return there is not None
+        return there
 
     async def _begin(self, entries: Sequence[Entry]) -> None:
         """Takes from the library what it has, and wants the rest from others."""

@@ -388,3 +388,64 @@ def test_sigint_ends_a_daemon_as_politely_as_sigterm(world):
     until(lambda: len(world.json("ben", "peers")["peers"]) == 2)
     assert ana.end(signal.SIGINT) == 0
     until(lambda: len(world.json("ben", "peers")["peers"]) == 1, 3)
+
+
+def whole_files(root, files):
+    """Returns which of `files` stand beneath `root`; each has to be whole, and nothing else may be there."""
+    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert found.keys() <= files.keys(), "nothing half done under a name, and nothing left over"
+    assert all(files[path] == data for path, data in found.items())
+    return found.keys()
+
+
+def test_a_directory_survives_kill_9_at_any_time_and_goes_on_by_itself(world, tmp_path):
+    files = {f"d/{number % 13}/{number}.txt": f"{number} ".encode() * 400 for number in range(4000)}
+    for path, data in files.items():
+        world.share("ana", path, data)
+    central = world.central()
+    world.peer("ana", central)
+    ben = world.peer("ben", central)
+    until(lambda: world.json("ben", "peers")["peers"][-1]["file_count"] == len(files), 60)
+    to = tmp_path / "to"
+    command = world.relevo("ben", "get", "d/", "--to", to, background=True)
+    for attempt in range(3):
+        before = len(whole_files(to, files)) if to.exists() else 0
+        until(lambda before=before: to.exists() and sum(1 for _ in to.glob("d/*/*")) > before, 30)
+        ben.kill()
+        command.wait(20)
+        there = whole_files(to, files)
+        ben = world.peer("ben", central)
+        assert attempt or len(there) < len(files), "it was killed on its way"
+        if len(there) == len(files):
+            break
+    until(lambda: len(whole_files(to, files)) == len(files), 60)
+    again = world.relevo("ben", "get", "d/", "--to", to)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(f"{to}  d/  4,000 files, ")
+    assert "already there" in again.stdout
+    until(lambda: world.json("ben", "status")["file_count"] == len(files), 30)
+
+
+def test_a_pattern_and_a_directory_come_from_two_peers_under_one_command(world, tmp_path):
+    ana = {"trip/a.mov": noise(MIB), "trip/notes/1.txt": b"one", "same.txt": b"ana's"}
+    ben = {"trip/b.mov": noise(300_000), "other.mov": noise(90_000), "same.txt": b"ben's"}
+    for name, files in (("ana", ana), ("ben", ben)):
+        for path, data in files.items():
+            world.share(name, path, data)
+    central = world.central()
+    for name in ("ana", "ben", "cho"):
+        world.peer(name, central)
+    until(lambda: world.listed("cho") == sorted([*ana, *ben]))
+    to = tmp_path / "to"
+    document = world.json("cho", "get", "trip/", "o*.mov", "--to", to)
+    (found,) = document["sets"]
+    assert (found["state"], found["set"]["done_count"], found["path"]) == ("done", 4, "trip/, o*.mov")
+    assert {source["peer"]["name"] for source in found["sources"] if source["bytes"]} == {"ana", "ben"}
+    wanted = {**ana, **ben}
+    del wanted["same.txt"]
+    assert whole_files(to, wanted) == wanted.keys()
+    twins = world.relevo("cho", "get", "*.txt", "--to", to)
+    assert twins.returncode == 7
+    assert "same.txt is the name of 2 different files" in twins.stderr
+    assert (to / "trip/notes/1.txt").read_bytes() == b"one"
+    assert not (to / "same.txt").exists()

@@ -4,7 +4,7 @@ The synchronous gRPC API serves best here: a command asks, shows and ends.
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ import grpc
 
 from core.errors import InvalidInput, RelevoError, Unreachable
 from core.status import from_code, from_rpc_error
+from peer.selections import Selection
 from peer.settings import control_address, control_socket
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as pb2
@@ -85,6 +86,11 @@ class Daemon:
         """Yields the files that `reference` may mean: an exact path, else last part, else beginning of a content id."""
         return self._files(central_pb2.ListFilesRequest(reference=_text(reference, "NAME"), page_size=PAGE))
 
+    def has_files_beneath(self, directory: str) -> bool:
+        """Tells whether the network has files beneath a directory of the catalogue."""
+        request = central_pb2.ListFilesRequest(directory=_text(directory, "NAME"), page_size=1)
+        return bool(self._call(self._stub.ListFiles, pb2.PeerControlListFilesRequest(request=request)).response.files)
+
     def _files(self, request: central_pb2.ListFilesRequest) -> Iterator[CatalogueFile]:
         while True:
             answer = self._call(self._stub.ListFiles, pb2.PeerControlListFilesRequest(request=request)).response
@@ -121,6 +127,21 @@ class Daemon:
         request = pb2.StartDownloadRequest(file=entry, directory=_text(str(directory), "--to"), options=options)
         return self._call(self._stub.StartDownload, request).transfer
 
+    def start_set(
+        self, selections: Sequence[Selection], directory: Path, options: pb2.DownloadOptions | None = None
+    ) -> pb2.Transfer:
+        """Starts to fetch what is selected into `directory`, an absolute path, in one transfer."""
+        messages = [
+            pb2.FileSelection(beneath=_text(one.directory, "NAME"))
+            if one.directory
+            else pb2.FileSelection(pattern=_text(one.pattern, "NAME"))
+            for one in selections
+        ]
+        request = pb2.StartSetDownloadRequest(
+            selections=messages, directory=_text(str(directory), "--to"), options=options
+        )
+        return self._call(self._stub.StartSetDownload, request).transfer
+
     def start_upload(self, source: Path, replicas: int) -> pb2.Transfer:
         """Starts to share `source`, an absolute path, and to place `replicas` copies of it."""
         request = pb2.StartUploadRequest(source=_text(str(source), "FILE"), replicas=replicas)
@@ -141,7 +162,12 @@ class Daemon:
 
     def transfer(self, transfer_id: str) -> pb2.Transfer:
         """Returns one transfer as it stands."""
-        return self._call(self._stub.GetTransfer, pb2.GetTransferRequest(transfer_id=transfer_id)).transfer
+        return self.look(transfer_id).transfer
+
+    def look(self, transfer_id: str, known: int = 0) -> pb2.GetTransferResponse:
+        """Returns one transfer as it stands, and of a set the next of the problems after the first `known`."""
+        request = pb2.GetTransferRequest(transfer_id=transfer_id, known_problem_count=known)
+        return self._call(self._stub.GetTransfer, request)
 
     def cancel(self, transfer_id: str) -> pb2.Transfer:
         """Stops a transfer and returns how it ended."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from core.errors import RelevoError, Unreachable
+from core.errors import RelevoError
 from core.failures import Failure, Stopped, tell
 from core.names import printable
 from peer.commands import document, params
@@ -24,7 +24,7 @@ class Outcome:
 
 
 @click.command()
-@click.argument("names", metavar="NAME|CONTENT_ID...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME|DIR/|PATTERN|CONTENT_ID...", nargs=-1, required=True)
 @click.option(
     "--to",
     "directory",
@@ -60,33 +60,32 @@ def get(
 ) -> int:
     """Fetch files, each from every peer that has it.
 
-    A name is a path as `relevo ls` shows it, its last part, or at least four digits of a content id. Nothing is ever
-    overwritten. Ctrl-C stops, with exit code 130; the same command goes on from where it was.
+    A name is a path as `relevo ls` shows it, its last part, or at least four digits of a content id. `photos/` stands
+    for everything beneath a directory, which keeps its tree; a pattern such as '*.mov' or 'photos/2024/*' for every
+    file that it finds, each below the directories that the pattern does not name. Nothing is ever overwritten. Ctrl-C
+    stops, with exit code 130; the same command goes on from where it was.
 
     What the daemon has accepted goes on after a crash or a reboot by itself. With --detach it also waits for holders
     that are away, instead of failing; `relevo transfers` shows how far it is, `relevo pause` and `cancel` stop it.
     """
     with daemon_of(home) as daemon:
-        from peer.commands import getting, progress_bars  # noqa: PLC0415 - gRPC is slow to import, and `--help` does without
+        # gRPC is slow to import, and `--help` does without.
+        from peer.commands import getting, naming, progress_bars  # noqa: PLC0415
 
-        outcome, files = Outcome(), []
-        for name in names:
-            try:
-                files.append(getting.resolve(daemon, name))
-            except Unreachable:
-                raise
-            except (RelevoError, click.ClickException) as failure:
-                outcome.failed(failure)
+        outcome = Outcome()
+        files, selections = naming.understood(daemon, names, outcome.failed)
         with progress_bars.bars(quiet=quiet) as bars:
             options = getting.options(limit_rate, priority, detach=detach)
             fetch = getting.Fetch(daemon, getting.absolute(directory), bars, outcome.failed, options)
             try:
-                (fetch.hand_over if detach else fetch.run)(files)
+                (fetch.hand_over if detach else fetch.run)(files, selections)
             except (RelevoError, Stopped) as failure:
                 outcome.failed(failure)
     if as_json:
-        document.write({"files": [document.fields_of(transfer) for transfer in (*fetch.ended, *fetch.accepted)]})
+        document.write(getting.as_json(fetch))
     else:
         say(printable(getting.accepted_line(transfer)) for transfer in fetch.accepted)
-        say(printable(getting.result_line(transfer)) for transfer in fetch.ended if getting.is_done(transfer))
+        say(printable(getting.result_line(transfer)) for transfer in fetch.ended if getting.has_come(transfer))
+        if sum(map(getting.has_come, fetch.ended)) > 1 and not quiet:
+            click.echo(printable(getting.total_line(fetch.ended)), err=True)
     return outcome.code

@@ -1,20 +1,24 @@
-"""Fetching files through the daemon: which file a name means, following its transfer, what to say at the end."""
+"""Fetching files through the daemon: starting the transfers, following them, what to say at the end."""
 
 import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from core.errors import Cancelled, NotFound, RelevoError, Unreachable
-from core.failures import Choose, Failure, Stopped
-from core.names import last_part, normal
+from core.errors import Cancelled, RelevoError, Unreachable
+from core.failures import Failure, Stopped
+from core.names import last_part
+from core.status import from_code
 from core.times import from_timestamp
-from peer.commands import show
+from peer.commands import document, show, totals
 from peer.commands.client import Daemon, error_of, priority_value
 from peer.commands.progress_bars import Bars
+from peer.selections import Selection
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.content_pb2 import CatalogueFile
 
@@ -22,6 +26,12 @@ from relevo.v1.content_pb2 import CatalogueFile
 AT_ONCE = 32
 # Small files are there at once: the first looks come fast, then every 0.1 s.
 FIRST_PAUSE, LAST_PAUSE = 0.01, 0.1
+# Problems of a set that are told one by one.
+PROBLEMS_TOLD = 20
+# Problems of a set that the daemon remembers.
+MOST_PROBLEMS = 1000
+
+Start = tuple[int, Callable[[], pb2.Transfer]]
 
 
 def options(limit_rate: int, priority: str, *, detach: bool) -> pb2.DownloadOptions:
@@ -34,48 +44,13 @@ def options(limit_rate: int, priority: str, *, detach: bool) -> pb2.DownloadOpti
     )
 
 
-def resolve(daemon: Daemon, name: str) -> CatalogueFile:
-    """Returns the one file that `name` means: a path, a last part, or at least four digits of a content id.
-
-    Raises:
-        NotFound: there is none.
-        Choose: there are several, with different bytes.
-        Unreachable: nobody can be asked.
-    """
-    return chosen(name, daemon.candidates(normal(name)))
-
-
-def chosen(name: str, candidates: Iterable[CatalogueFile]) -> CatalogueFile:
-    """Returns the one of `candidates` that `name` means; the same bytes under several paths are one file.
-
-    Raises:
-        NotFound: there is none.
-        Choose: there are several, with different bytes.
-    """
-    found = list(candidates)
-    if not found:
-        raise NotFound(f"no live peer offers {name!r}; `relevo ls` shows what there is")
-    contents = {file.content_id.hex() for file in found}
-    if len(contents) == 1:
-        return found[0]
-    ids = show.short_ids(contents)
-    rows = [
-        (ids[file.content_id.hex()], show.size(file.size_bytes), show.count(file.holder_count, "holder"), file.path)
-        for file in found
-    ]
-    raise Choose(
-        f"{name!r} is the name of {len(contents)} different files; choose one by its id, "
-        f"such as `relevo get {rows[0][0]}`",
-        show.table(("ID", ">SIZE", "HELD BY", "PATH"), rows)[1:],
-    )
-
-
 class Fetch:
     """Fetches files into `directory`, an absolute path.
 
     Attributes:
         ended: the transfers that have ended, however they did, as far as `run` has come.
         accepted: the transfers that the daemon carries out by itself.
+        problems: by the id of a set's transfer, what could not be fetched, as far as the daemon remembers it.
     """
 
     def __init__(
@@ -88,6 +63,7 @@ class Fetch:
     ) -> None:
         self.ended: list[pb2.Transfer] = []
         self.accepted: list[pb2.Transfer] = []
+        self.problems: dict[str, list[pb2.SetProblem]] = {}
         self._daemon = daemon
         self._directory = directory
         self._options = options
@@ -95,19 +71,20 @@ class Fetch:
         self._failed = failed
         self._running: dict[str, pb2.Transfer] = {}
 
-    def run(self, files: Iterable[CatalogueFile]) -> None:
-        """Fetches `files`. Of each that could not be fetched `failed` is told, and the others go on.
+    def run(self, files: Iterable[CatalogueFile], selections: Sequence[Selection] = ()) -> None:
+        """Fetches `files`, and what is selected. Of each that could not be fetched `failed` is told.
 
         Raises:
             Unreachable: the daemon has stopped.
             Stopped: the user pressed Ctrl-C, and every transfer was cancelled that was not begun to go on by itself.
         """
-        waiting = deque(self._each_once(files))
+        waiting = deque(self._starts(files, selections))
         pause = FIRST_PAUSE
         try:
             while waiting or self._running:
                 while waiting and len(self._running) < AT_ONCE:
-                    self._start(waiting.popleft())
+                    self._start(waiting.popleft()[1])
+                self._bars.total(totals.total([*self._running.values(), *self.ended], (size for size, _ in waiting)))
                 for transfer in list(self._running.values()):
                     self._look(transfer)
                 if self._running:
@@ -116,21 +93,28 @@ class Fetch:
         except KeyboardInterrupt:
             raise Stopped(self._stop()) from None
 
-    def hand_over(self, files: Iterable[CatalogueFile]) -> None:
-        """Has the daemon accept `files`, and returns. Of each that is refused `failed` is told, and the others go on.
+    def hand_over(self, files: Iterable[CatalogueFile], selections: Sequence[Selection] = ()) -> None:
+        """Has the daemon accept all of it, and returns. Of each that is refused `failed` is told.
 
         Raises:
             Unreachable: the daemon has stopped.
         """
-        for file in self._each_once(files):
-            self._start(file)
+        for _, start in self._starts(files, selections):
+            self._start(start)
         self.accepted = list(self._running.values())
 
-    def _each_once(self, files: Iterable[CatalogueFile]) -> list[CatalogueFile]:
-        found = {(file.content_id, last_part(file.path)): file for file in files}
-        if found:
+    def _starts(self, files: Iterable[CatalogueFile], selections: Sequence[Selection]) -> list[Start]:
+        """Returns what starts each transfer, with its size as far as it is known: one for all that is selected."""
+        once = {(file.content_id, last_part(file.path)): file for file in files}
+        starts: list[Start] = [
+            (file.size_bytes, partial(self._daemon.start_download, file, self._directory, self._options))
+            for file in once.values()
+        ]
+        if selections:
+            starts.insert(0, (0, partial(self._daemon.start_set, selections, self._directory, self._options)))
+        if starts:
             self._directory.mkdir(parents=True, exist_ok=True)
-        return list(found.values())
+        return starts
 
     def _stop(self) -> str:
         """Cancels what nobody else relies on, and returns what to tell the user."""
@@ -144,9 +128,9 @@ class Fetch:
         what = show.count(len(others), "download")
         return f"stopped; {what} in the background {'goes' if len(others) == 1 else 'go'} on, see `relevo transfers`"
 
-    def _start(self, file: CatalogueFile) -> None:
+    def _start(self, start: Callable[[], pb2.Transfer]) -> None:
         try:
-            transfer = self._daemon.start_download(file, self._directory, self._options)
+            transfer = start()
             self._running[transfer.transfer_id] = transfer
         except Unreachable:
             raise
@@ -154,21 +138,51 @@ class Fetch:
             self._failed(error)
 
     def _look(self, transfer: pb2.Transfer) -> None:
-        now = transfer if is_over(transfer) else self._daemon.transfer(transfer.transfer_id)
-        self._running[now.transfer_id] = now
+        now = transfer
+        if transfer.HasField("set"):
+            now = self._look_at_set(transfer)
+        elif not is_over(transfer):
+            now = self._daemon.transfer(transfer.transfer_id)
+        self._running[transfer.transfer_id] = now
         self._bars.show(now)
         if not is_over(now):
             return
-        self.ended.append(self._running.pop(now.transfer_id))
-        if now.state == pb2.TRANSFER_STATE_FAILED:
+        self.ended.append(self._running.pop(transfer.transfer_id))
+        if now.state == pb2.TRANSFER_STATE_FAILED and not self.problems.get(now.transfer_id):
             self._failed(error_of(now))
+        elif (more := now.set.failed_count - PROBLEMS_TOLD) > 0:
+            self._failed(from_code(now.error_code, f"and {more:,} more could not be fetched; --json lists up to 1,000"))
         elif now.state == pb2.TRANSFER_STATE_CANCELLED:
             self._failed(Cancelled(f"{now.path} was stopped; the same command goes on from where it was"))
+
+    def _look_at_set(self, transfer: pb2.Transfer) -> pb2.Transfer:
+        """Returns the transfer as it stands now, and tells of what could not be fetched since the last look."""
+        known = self.problems.setdefault(transfer.transfer_id, [])
+        while True:
+            answer = self._daemon.look(transfer.transfer_id, len(known))
+            for problem in answer.problems[: MOST_PROBLEMS - len(known)]:
+                known.append(problem)
+                if len(known) <= PROBLEMS_TOLD:
+                    self._failed(_problem_error(problem))
+            if not (answer.problems and is_over(answer.transfer) and len(known) < MOST_PROBLEMS):
+                return answer.transfer
+
+
+def _problem_error(problem: pb2.SetProblem) -> RelevoError:
+    message = problem.error_message
+    if problem.path not in message:
+        message = f"{problem.path}: {message}"
+    return from_code(problem.error_code, message)
 
 
 def is_done(transfer: pb2.Transfer) -> bool:
     """Tells whether everything is in place."""
     return transfer.state == pb2.TRANSFER_STATE_DONE
+
+
+def has_come(transfer: pb2.Transfer) -> bool:
+    """Tells whether there is something to show: the file, or some of the set."""
+    return transfer.set.done_count > 0 if transfer.HasField("set") else is_done(transfer)
 
 
 def is_over(transfer: pb2.Transfer) -> bool:
@@ -178,13 +192,30 @@ def is_over(transfer: pb2.Transfer) -> bool:
 
 def accepted_line(transfer: pb2.Transfer) -> str:
     """Returns what the daemon carries out by itself: its id, and where it is to stand."""
+    if transfer.HasField("set"):
+        return f"{transfer.transfer_id[: show.SHORTEST_ID]}  {transfer.path}  {transfer.target}"
     return f"{transfer.transfer_id[: show.SHORTEST_ID]}  {show.size(transfer.size_bytes)}  {transfer.target}"
 
 
 def result_line(transfer: pb2.Transfer) -> str:
     """Returns where a file stands now, and how it came there."""
     taken = from_timestamp(transfer.end_time) - from_timestamp(transfer.start_time)
-    return f"{transfer.target}  {show.size(transfer.size_bytes)}  {_how(transfer, taken)}"
+    if not transfer.HasField("set"):
+        return f"{transfer.target}  {show.size(transfer.size_bytes)}  {_how(transfer, taken)}"
+    found = transfer.set
+    count = show.count(found.done_count, "file")
+    if found.done_count < found.found_count:
+        count = f"{found.done_count:,} of {show.count(found.found_count, 'file')}"
+    present = f", {found.present_count:,} of them already there" if 0 < found.present_count < found.done_count else ""
+    how = f"{_how(transfer, taken)}{present}"
+    return f"{transfer.target}  {transfer.path}  {count}, {show.size(transfer.size_bytes)}  {how}"
+
+
+def total_line(transfers: Sequence[pb2.Transfer]) -> str:
+    """Returns what several transfers came to: files, bytes, and how much came from whom."""
+    all_ = totals.total(transfers)
+    shares = totals.shares(transfers)
+    return f"{show.count(all_.done_files, 'file')}, {show.size(all_.done)}{f' from {shares}' if shares else ''}"
 
 
 def _how(transfer: pb2.Transfer, taken: float) -> str:
@@ -193,10 +224,24 @@ def _how(transfer: pb2.Transfer, taken: float) -> str:
         if transfer.copied_bytes:
             return "copied locally"
         return "from an earlier try" if transfer.resumed_bytes else "already there" if transfer.size_bytes else "empty"
-    holders = show.count(sum(source.bytes > 0 for source in transfer.sources), "holder")
+    holders = totals.shares([transfer])
     speed = f" ({show.rate(fetched / taken)})" if taken > 0 else ""
     earlier = f", {show.size(transfer.resumed_bytes)} of it in an earlier try" if transfer.resumed_bytes else ""
     return f"in {show.span(taken)}{speed} from {holders}{earlier}"
+
+
+def as_json(fetch: Fetch) -> dict[str, Any]:
+    """Returns what became of the transfers of a command: files by name, and sets with what could not be fetched."""
+    files: list[dict[str, Any]] = []
+    sets: list[dict[str, Any]] = []
+    for transfer in (*fetch.ended, *fetch.accepted):
+        fields = document.fields_of(transfer)
+        if transfer.HasField("set"):
+            problems = fetch.problems.get(transfer.transfer_id, ())
+            sets.append({**fields, "problems": [document.fields_of(problem) for problem in problems]})
+        else:
+            files.append(fields)
+    return {"files": files, "sets": sets}
 
 
 def absolute(path: Path) -> Path:

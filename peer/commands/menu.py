@@ -94,7 +94,7 @@ def _download(home: Path) -> None:
 
 def _chosen_file(daemon: "Daemon", query: str) -> "CatalogueFile | None":
     from core.names import normal  # noqa: PLC0415
-    from peer.commands import getting  # noqa: PLC0415 - gRPC is slow to import
+    from peer.commands import naming  # noqa: PLC0415 - gRPC is slow to import
 
     files = list(daemon.files(normal(query), limit=_OFFERED))
     if not files:
@@ -107,7 +107,7 @@ def _chosen_file(daemon: "Daemon", query: str) -> "CatalogueFile | None":
         return None
     if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(files):
         return files[int(answer) - 1]
-    return getting.resolve(daemon, answer)
+    return naming.resolve(daemon, answer)
 
 
 def _number(text: str, most: int) -> int:

@@ -7,10 +7,12 @@ from typing import Any, Protocol, Self
 
 from core.names import last_part, printable
 from peer.commands import show
+from peer.commands.totals import Total, figures
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.content_pb2 import Placement
 
 _LABEL, _BAR = 28, 16
+_TOTAL = "total"
 # More bars than this would scroll away.
 _MOST = 8
 _OVER = {pb2.TRANSFER_STATE_DONE, pb2.TRANSFER_STATE_FAILED, pb2.TRANSFER_STATE_CANCELLED}
@@ -21,6 +23,9 @@ class Bars(Protocol):
 
     def show(self, transfer: pb2.Transfer) -> None:
         """Shows a transfer as it stands; one that has ended leaves the screen."""
+
+    def total(self, total: Total) -> None:
+        """Shows what all transfers come to, when they are of several files."""
 
     def copies(self, placement: Placement) -> None:
         """Shows how many copies are confirmed; a placement that is kept leaves the screen."""
@@ -38,6 +43,9 @@ class Silent:
         pass
 
     def show(self, transfer: pb2.Transfer) -> None:
+        """Shows nothing."""
+
+    def total(self, total: Total) -> None:
         """Shows nothing."""
 
     def copies(self, placement: Placement) -> None:
@@ -78,9 +86,26 @@ class Live:
     def show(self, transfer: pb2.Transfer) -> None:
         """Shows a transfer as it stands; one that has ended leaves the screen."""
         over = transfer.state in _OVER
+        if transfer.HasField("set"):
+            self._show_large_files(transfer, over=over)
+            return
         self._set(
             transfer.transfer_id, transfer.path, transfer.done_bytes, transfer.size_bytes, detail(transfer), over=over
         )
+
+    def _show_large_files(self, transfer: pb2.Transfer, *, over: bool) -> None:
+        """Shows the files of a set that come one by one; the set itself is in the total."""
+        shown = {f"{transfer.transfer_id} {file.path}": file for file in transfer.set.large_files if not over}
+        for key in [key for key in self._tasks if key.startswith(f"{transfer.transfer_id} ") and key not in shown]:
+            self._progress.remove_task(self._tasks.pop(key))
+        for key, file in shown.items():
+            text = f"{show.percent(file.done_bytes, file.size_bytes):>4}  {show.size(file.size_bytes)}"
+            self._set(key, file.path, file.done_bytes, file.size_bytes, text, over=False)
+
+    def total(self, total: Total) -> None:
+        """Shows what all transfers come to, when they are of several files; it stands first, and stays."""
+        if total.files > 1 or not total.listed:
+            self._set(_TOTAL, _TOTAL, total.done, total.size, figures(total), over=False)
 
     def copies(self, placement: Placement) -> None:
         """Shows how many copies are confirmed; a placement that is kept leaves the screen."""

@@ -154,8 +154,7 @@ def transfer_table(found: Sequence["Transfer"], now: float) -> list[str]:
                 show.span(transfer.remaining_time.seconds) if transfer.HasField("remaining_time") else "-",
                 sum(source.bytes > 0 for source in transfer.sources) or "-",
                 show.age(transfer.start_time.seconds, now),
-                # Copies for others have no path; the id is shortened as `relevo ls` does.
-                ": ".join(filter(None, (transfer.path or transfer.content_id.hex()[:8], _why(transfer)))),
+                ": ".join(filter(None, (_what(transfer), _why(transfer)))),
             )
             for transfer in found
         ),
@@ -166,6 +165,13 @@ def _state(transfer: "Transfer") -> str:
     state = document.word(transfer, "state")
     level = document.word(transfer, "priority") if transfer.priority else "normal"
     return state if level == "normal" or transfer.HasField("end_time") else f"{state} ({level})"
+
+
+def _what(transfer: "Transfer") -> str:
+    if transfer.HasField("set"):
+        return f"{transfer.path} ({transfer.set.done_count:,} of {show.count(transfer.set.found_count, 'file')})"
+    # Copies for others have no path; the id is shortened as `relevo ls` does.
+    return transfer.path or transfer.content_id.hex()[:8]
 
 
 def _why(transfer: "Transfer") -> str:

@@ -305,11 +305,16 @@ class Library:
         for one in finished:
             check_path(one.path)
         inside, elsewhere = await asyncio.to_thread(_sorted_out, finished, self._shared)
-        if elsewhere:
-            await self._copies.add_fetched(elsewhere)
+        news = [one for one in elsewhere if not self._offers(one)]
+        if news:
+            await self._copies.add_fetched(news)
         if inside:
             await self._directory.offer_all(inside)
         self._notify()
+
+    def _offers(self, finished: Finished) -> bool:
+        known = self._holdings.fetched(finished.location)
+        return known is not None and known[0].stamp == finished.stamp and known[1].path == finished.path
 
     async def add_stored(self, manifest: Manifest) -> None:
         """Offers a copy for others that stands at `store_path`; durable when it returns.

@@ -71,6 +71,7 @@ class ScriptedDaemon(PeerControlServicer):
             kind=pb2.ROUTE_KIND_PRIMARY, peer=ANA, address="127.0.0.1:4321", took={"nanos": 3_000_000}
         )
         self.status = pb2.GetStatusResponse(peer=ANA, shared_directory="/srv/ana", central="127.0.0.1:7400")
+        self.problems = []  # of every set
         self.steps = {}  # path -> looks at its transfer; the last one stays
         self.placements = []  # successive answers; the last one stays
         self.listed_transfers = []
@@ -108,6 +109,8 @@ class ScriptedDaemon(PeerControlServicer):
         self._begin("ListFiles", asked)
         if asked.WhichOneof("filter") == "reference":
             found = self._meant(asked.reference)
+        elif asked.WhichOneof("filter") == "directory":
+            found = [file for file in self.files if file.path.startswith(f"{asked.directory}/")]
         else:
             found = [file for file in self.files if asked.query.casefold() in file.path.casefold()]
         first = int(asked.page_token or 0)
@@ -146,6 +149,13 @@ class ScriptedDaemon(PeerControlServicer):
         looks = looks or [step(request.file.size_bytes, request.file.size_bytes, "DONE")]
         return pb2.StartDownloadResponse(transfer=self._start("DOWNLOAD", request.file.path, looks, **fields))
 
+    async def StartSetDownload(self, request, context):
+        names = [one.pattern or f"{one.beneath}/" for one in request.selections]
+        path = ", ".join(names)
+        self._begin("StartSetDownload", request, path)
+        looks = self.steps.get(path) or [step(9, 9, "DONE", set={"found_count": 2, "listed": True, "done_count": 2})]
+        return pb2.StartSetDownloadResponse(transfer=self._start("DOWNLOAD", path, looks, target=request.directory))
+
     async def StartUpload(self, request, context):
         name, size = _name_and_size(request.source)
         self._begin("StartUpload", request, name)
@@ -172,7 +182,8 @@ class ScriptedDaemon(PeerControlServicer):
             looks.pop(0)
         else:
             self.waiting_calls.set()
-        return pb2.GetTransferResponse(transfer=looks[0])
+        problems = self.problems[request.known_problem_count :][:100] if looks[0].HasField("set") else ()
+        return pb2.GetTransferResponse(transfer=looks[0], problems=problems)
 
     async def CancelTransfer(self, request, context):
         self._begin("CancelTransfer", request)

@@ -419,7 +419,7 @@ async def test_get_as_json_tells_what_failed_too(daemon, run, tmp_path):
     assert "every holder lies" in result.stderr
     (file,) = json.loads(result.stdout)["files"]
     assert (file["state"], file["error_message"], file["target"]) == ("failed", "every holder lies", f"{tmp_path}/lost")
-    assert json.loads((await run("get", "nix", "--json")).stdout) == {"files": []}
+    assert json.loads((await run("get", "nix", "--json")).stdout) == {"files": [], "sets": []}
 
 
 async def test_get_keeps_only_some_transfers_under_way(daemon, run, tmp_path):
@@ -633,6 +633,123 @@ async def test_quiet_shows_no_progress_on_a_terminal(daemon, spawn, tmp_path):
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+# get of sets
+
+
+async def test_a_directory_and_patterns_are_one_transfer_and_named_files_each_their_own(daemon, run, tmp_path):
+    daemon.offer("trip/photos/a.jpg")
+    daemon.offer("film.mov")
+    result = await run("get", "trip/photos/", "film.mov", "*.jpg", "photos/**", "trip/photos/", "--to", tmp_path)
+    assert result.exit_code == 0
+    (request,) = daemon.asked("StartSetDownload")
+    assert [(one.beneath, one.pattern) for one in request.selections] == [
+        ("trip/photos", ""), ("", "*.jpg"), ("", "photos/**"),
+    ]  # fmt: skip
+    assert request.directory == str(tmp_path)
+    assert [one.file.path for one in daemon.asked("StartDownload")] == ["film.mov"]
+
+
+async def test_a_file_of_that_very_name_comes_before_a_pattern_and_a_pattern_before_a_directory(daemon, run, tmp_path):
+    daemon.offer("a[1].txt")
+    daemon.offer("photos/x.jpg")
+    assert (await run("get", "a[1].txt", "--to", tmp_path)).exit_code == 0
+    assert not daemon.asked("StartSetDownload")
+    assert (await run("get", "photos", "a[2].txt", "--to", tmp_path)).exit_code == 0
+    (request,) = daemon.asked("StartSetDownload")
+    assert [(one.beneath, one.pattern) for one in request.selections] == [("photos", ""), ("", "a[2].txt")]
+    result = await run("get", "nothing", "--to", tmp_path)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "no live peer offers 'nothing'" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["../", "/", "a//b/", "a/../b/", "a\\b/"])
+async def test_a_directory_that_cannot_be_is_refused(daemon, run, tmp_path, name):
+    result = await run("get", name, "--to", tmp_path)
+    assert result.exit_code == 2
+    assert "is not a valid path" in result.stderr
+    assert not daemon.asked("StartSetDownload")
+
+
+def given(**bytes_by_name):
+    return [
+        pb2.TransferSource(peer={"peer_id": name * 52, "name": name}, bytes=count)
+        for name, count in bytes_by_name.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("looks", "words"),
+    [
+        (({"found_count": 12345, "done_count": 12345}, given(a=600, b=395, c=5)),
+         "12,345 files, 1000 B  in 2.0 s (500 B/s) from 3 holders (a 60%, b 39%, c <1%)"),
+        (({"found_count": 2, "done_count": 2, "present_count": 1}, given(a=1)),
+         "2 files, 1000 B  in 2.0 s (0 B/s) from 1 holder, 1 of them already there"),
+        (({"found_count": 2, "done_count": 2, "present_count": 2}, []), "2 files, 1000 B  already there"),
+        (({"found_count": 9, "done_count": 8}, given(a=5, b=4, c=3, d=2, e=1)),
+         "8 of 9 files, 1000 B  in 2.0 s (8 B/s) from 5 holders (a 33%, b 26%, c 20%, 2 more)"),
+    ],
+)  # fmt: skip
+async def test_get_says_what_a_set_came_to_and_how_much_came_from_whom(daemon, run, tmp_path, looks, words):
+    found, sources = looks
+    daemon.steps["d/"] = [daemon.step(1000, 1000, "DONE", set={"listed": True, **found}, sources=sources)]
+    result = await run("get", "d/", "--to", tmp_path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{tmp_path}  d/  {words}\n"
+
+
+async def test_several_results_are_followed_by_what_they_come_to(daemon, run, tmp_path):
+    daemon.offer("x", 50)
+    daemon.steps["x"] = [daemon.step(50, 50, "DONE", sources=given(a=50))]
+    daemon.steps["d/"] = [
+        daemon.step(150, 150, "DONE", set={"listed": True, "found_count": 3, "done_count": 3}, sources=given(b=150))
+    ]
+    result = await run("get", "x", "d/", "--to", tmp_path)
+    assert result.stdout.count("\n") == 2
+    assert result.stderr == "4 files, 200 B from 2 holders (b 75%, a 25%)\n"
+    assert (await run("get", "x", "d/", "--to", tmp_path, "--quiet")).stderr == ""
+
+
+def problem(number, code=5):
+    return pb2.SetProblem(path=f"d/{number}", error_code=code, error_message="nobody holds it")
+
+
+async def test_what_of_a_set_does_not_come_is_told_file_by_file_while_it_runs_and_only_so_much(daemon, run, tmp_path):
+    daemon.problems = [problem(number) for number in range(150)] + [problem(150, 6)]
+    failed = {"listed": True, "found_count": 200, "done_count": 49, "failed_count": 151}
+    end = {"error_code": 6, "error_message": "151 are missing, the first of them d/0"}
+    daemon.steps["d/"] = [daemon.step(1, 9, set=failed), daemon.step(1, 9, "FAILED", set=failed, **end)]
+    result = await run("get", "d/", "--to", tmp_path)
+    assert result.exit_code == 7, "the worst that any file ended with"
+    lines = result.stderr.splitlines()
+    assert lines[:20] == [f"relevo: d/{number}: nobody holds it" for number in range(20)]
+    assert lines[20:] == ["relevo: and 131 more could not be fetched; --json lists up to 1,000"]
+    assert result.stdout.startswith(f"{tmp_path}  d/  49 of 200 files, ")
+    document = json.loads((await run("get", "d/", "--to", tmp_path, "--json", "--quiet")).stdout)
+    assert document["files"] == []
+    (found,) = document["sets"]
+    assert (found["path"], found["state"], found["set"]["failed_count"]) == ("d/", "failed", 151)
+    assert [one["path"] for one in found["problems"]] == [f"d/{number}" for number in range(151)]
+
+
+async def test_a_set_that_fails_as_a_whole_says_why_once(daemon, run, tmp_path):
+    end = {"error_code": 9, "error_message": "the disk is full", "set": {"found_count": 2}}
+    daemon.steps["d/"] = [daemon.step(0, 9, "FAILED", **end)]
+    result = await run("get", "d/", "--to", tmp_path)
+    assert (result.exit_code, result.stdout, result.stderr) == (7, "", "relevo: the disk is full\n")
+
+
+async def test_a_set_can_be_left_to_the_daemon(daemon, run, tmp_path):
+    daemon.steps["d/"] = [daemon.step(0, 0, "WAITING", set={})]
+    result = await run("get", "d/", "--to", tmp_path, "--detach")
+    assert result.stdout == f"00000000  d/  {tmp_path}\n"
+    assert daemon.asked("StartSetDownload")[0].options.detached
+
+
+async def test_transfers_lists_a_set_with_its_files(daemon, run):
+    daemon.listed_transfers = [daemon.step(5, 9, path="photos/", set={"found_count": 1200, "done_count": 30})]
+    assert (await run("transfers")).stdout.splitlines()[-1].endswith("photos/ (30 of 1,200 files)")
 
 
 # put

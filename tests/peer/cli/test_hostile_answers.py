@@ -84,12 +84,14 @@ class Lying(PeerControlServicer):
             setattr(self, method.name, self._answer(getattr(pb2, method.output_type.name)))
 
     def _answer(self, kind):
-        async def answer(_request, _context):
+        async def answer(request, _context):
             filled = fill(kind(), self._names, 30)
             self._count += 1
             if "transfer" in kind.DESCRIPTOR.fields_by_name:
                 states = (pb2.TRANSFER_STATE_DONE, pb2.TRANSFER_STATE_FAILED, pb2.TRANSFER_STATE_CANCELLED)
                 filled.transfer.state = states[self._count % 3]
+            if kind is pb2.GetTransferResponse and request.known_problem_count:
+                del filled.problems[:]  # a thousand of them would only take longer
             if kind is pb2.GetStatusResponse:
                 filled.skipped_count = len(filled.skipped)
             return filled

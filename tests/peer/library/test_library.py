@@ -13,6 +13,7 @@ from core.content import MAX_SMALL
 from core.errors import AlreadyExists, Busy, Corrupt, InvalidInput, NotFound, NotPossible
 from core.manifest import manifest_of
 from peer import reflink, rooted
+from peer.library.copies import Finished
 
 
 def _id(data):
@@ -421,6 +422,39 @@ async def test_a_download_in_the_shared_directory_is_offered_without_hashing(lib
     await library_bench.close(library)
     again = await library_bench.open()
     assert set(again.files) == {"in/here.bin"}
+    assert library_bench.hashed == []
+
+
+async def test_many_downloads_are_offered_in_one_go_wherever_they_are_and_what_is_gone_is_left_out(
+    library_bench, monkeypatch
+):
+    library = await library_bench.open()
+    finished = []
+    for number in range(30):
+        data = b"%d" % number
+        location = (library_bench.shared if number % 2 else library_bench.base / "out") / f"d{number % 3}" / str(number)
+        location.parent.mkdir(parents=True, exist_ok=True)
+        location.write_bytes(data)
+        finished.append(Finished(location, f"team/{number}", manifest_of(data)))
+    finished[4].location.unlink()
+    finished[6].location.write_bytes(b"changed since")
+    commits = []
+    transaction = library._index._transaction
+    monkeypatch.setattr(library._index, "_transaction", lambda **how: commits.append(how) or transaction(**how))
+    await library.add_all_fetched(finished)
+    assert len(commits) == 2, "one for those in the shared directory, one for the others"
+    expected = {f"d{number % 3}/{number}": number for number in range(1, 30, 2)}
+    expected |= {f"team/{number}": number for number in range(0, 30, 2) if number not in {4, 6}}
+    assert {path: file.content_id for path, file in library.files.items()} == {
+        path: _id(b"%d" % number) for path, number in expected.items()
+    }
+    assert library_bench.hashed == []
+    commits.clear()
+    await library.add_all_fetched([one for one in finished[::2] if one.location.exists()][3:])
+    assert commits == [], "what is offered already costs nothing"
+    await library_bench.close(library)
+    again = await library_bench.open()
+    assert again.files.keys() == expected.keys()
     assert library_bench.hashed == []
 
 
