@@ -174,3 +174,87 @@ async def test_a_download_that_is_stuck_asks_central_itself():
     await named.look()
     await named.look(stuck=True)
     assert named.directly == [False, True]
+
+
+# Many contents at once.
+
+
+class Many(Scripted):
+    """Answers LocateFiles: whom a neighbour names of each content, and whom central does."""
+
+    def __init__(self, told, true, most=500):
+        super().__init__()
+        self.told, self.true, self.most = told, true, most
+        self.asked = []
+
+    async def locate_files(self, request, *, directly=False):
+        self.asked.append((list(request.content_ids), directly))
+        by_content = self.true if directly or self.told is None else self.told
+        answer = pb2.LocateFilesResponse()
+        for content_id in request.content_ids[: self.most]:
+            positions = []
+            for name in by_content.get(content_id, ()):
+                answer.holders.add(peer=PeerInfo(peer_id=name, name=name), complete=True)
+                positions.append(len(answer.holders) - 1)
+            answer.files.add(holders=positions)
+        return answer, Taken(CENTRAL if directly or self.told is None else LIAR, 0.0)
+
+
+ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))
+
+
+async def many(routes, *content_ids, holders=None, directly=False):
+    async with asyncio.timeout(10):
+        found = await (holders or Holders(routes)).find_many(content_ids, directly=directly)
+    return {content_id: named(of_one) for content_id, of_one in found.items()}
+
+
+async def test_many_contents_are_looked_up_in_few_calls_also_when_an_answer_ends_early():
+    true = {ONE: ["ben"], TWO: ["ben", "cho"]}
+    for most, calls in ((500, 1), (1, 3)):
+        routes = Many(None, true, most)
+        assert await many(routes, ONE, TWO, THREE) == {ONE: ["ben"], TWO: ["ben", "cho"], THREE: []}
+        assert len(routes.asked) == calls
+    routes = Many(None, {})
+    await many(routes, *(number.to_bytes(32) for number in range(1200)))
+    assert [len(ids) for ids, _ in routes.asked] == [500, 500, 200]
+
+
+async def test_only_the_contents_for_which_a_neighbour_names_nobody_are_asked_of_central():
+    routes = Many({ONE: ["ben"]}, {ONE: ["ben"], TWO: ["cho"]})
+    assert await many(routes, ONE, TWO, THREE) == {ONE: ["ben"], TWO: ["cho"], THREE: []}
+    assert routes.asked == [([ONE, TWO, THREE], False), ([TWO, THREE], True)]
+
+
+async def test_a_neighbour_that_names_nobody_even_when_central_cannot_be_asked_is_asked_once_more_only():
+    class CutOff(Many):
+        async def locate_files(self, request, *, directly=False):
+            assert len(self.asked) < 3, "for ever"
+            answer, _ = await super().locate_files(request)
+            return answer, Taken(LIAR, 0.0)
+
+    routes = CutOff({}, {})
+    assert await many(routes, ONE) == {ONE: []}
+    assert len(routes.asked) == 2
+
+
+async def test_a_neighbour_that_invents_the_holders_of_many_contents_is_distrusted():
+    routes = Many({ONE: ["invented"], TWO: ["ben"]}, {ONE: ["ben"], TWO: ["ben"]})
+    holders = Holders(routes)
+    await many(routes, ONE, TWO, holders=holders)
+    assert routes.distrusted == []
+    assert await many(routes, ONE, TWO, holders=holders, directly=True) == {ONE: ["ben"], TWO: ["ben"]}
+    assert routes.distrusted == [LIAR]
+
+
+async def test_an_answer_from_central_itself_that_is_none_ends_it_and_is_no_defect():
+    class Odd(Many):
+        async def locate_files(self, request, *, directly=False):
+            return self.answer, Taken(CENTRAL, 0.0)
+
+    routes = Odd(None, {})
+    routes.answer = pb2.LocateFilesResponse()
+    with pytest.raises(errors.Unreachable):
+        await many(routes, ONE)
+    routes.answer = pb2.LocateFilesResponse(files=[pb2.LocatedFile(holders=[7])])
+    assert await many(routes, ONE) == {ONE: []}
