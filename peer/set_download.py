@@ -49,6 +49,10 @@ Listing = AsyncIterator[list[Entry | AlreadyExists]]
 class Shelf(Protocol):
     """What a set takes from the library, and offers in it."""
 
+    def offered(self, location: Path) -> tuple[Stamp, bytes] | None:
+        """Returns how the file at a location looks and which content it has, when that is offered; else None."""
+        ...
+
     async def read_small(self, content_ids: Sequence[bytes], room: int) -> list[bytes | RelevoError]:
         """Returns for the first of these contents all their bytes, `room` bytes at most, or why they are not here."""
         ...
@@ -82,7 +86,10 @@ class SetDownload:
         clock: Callable[[], float],
         allowance: Allowance | None = None,
     ) -> None:
-        """`gatherer` fetches small contents for this set alone, `downloader` the others, within `allowance`."""
+        """`gatherer` fetches small contents for this set alone, `downloader` the others, within `allowance`.
+
+        Links in `root` itself are resolved.
+        """
         self._root = root
         self._progress = progress
         self._gatherer = gatherer
@@ -178,34 +185,52 @@ class SetDownload:
             chunk = [await self._small.get()]
             while len(chunk) < CHUNK and not self._small.empty():
                 chunk.append(self._small.get_nowait())
-            absent = []
-            for entry, stands in zip(chunk, await asyncio.to_thread(self._all_stand, chunk), strict=True):
-                if stands is None:
-                    absent.append(entry)
-                elif isinstance(stands, RelevoError):
-                    self._ended(entry, stands)
-                else:
-                    self._progress.present(entry.size)
-                    self._progress.present_files += 1
-                    self._finished.append(Finished(self._root / entry.target, entry.path, stands))
-                    self._ended(entry)
+            offered = [self._shelf.offered(self._root / entry.target) for entry in chunk]
+            looks = await asyncio.to_thread(self._look, chunk, offered)
+            absent = [entry for entry, look in zip(chunk, looks, strict=True) if not self._is_settled(entry, look)]
             while absent:
                 count = await self._under_way.enter([entry.size for entry in absent])
                 await self._begin(absent[:count])
                 absent = absent[count:]
 
-    def _all_stand(self, entries: Sequence[Entry]) -> list[Manifest | RelevoError | None]:
-        return [self._stands(entry) for entry in entries]
+    def _is_settled(self, entry: Entry, look: Finished | RelevoError | bool) -> bool:
+        """Tells whether nothing is to be done for a file: it is there already, or cannot come."""
+        if look is False:
+            return False
+        if isinstance(look, RelevoError):
+            self._ended(entry, look)
+            return True
+        if isinstance(look, Finished):
+            self._finished.append(look)
+        self._progress.present(entry.size)
+        self._progress.present_files += 1
+        self._ended(entry)
+        return True
 
-    def _stands(self, entry: Entry) -> Manifest | RelevoError | None:
-        """Returns the manifest of the file when it is there already; an error when something else is. Blocks."""
+    def _look(
+        self, entries: Sequence[Entry], offered: Sequence[tuple[Stamp, bytes] | None]
+    ) -> list[Finished | RelevoError | bool]:
+        """Returns for each file whether it is there and offered, what to offer, or what else is there. Blocks."""
+        return [self._stands(entry, known) for entry, known in zip(entries, offered, strict=True)]
+
+    def _stands(self, entry: Entry, known: tuple[Stamp, bytes] | None) -> Finished | RelevoError | bool:
         try:
+            if known is not None and known[1] == entry.content_id and self._looks_like(entry, known[0]):
+                return True  # the library has seen to its bytes
             there = existing_manifest(self._root, entry.target, entry.size)
         except RelevoError as error:
             return error
-        if there is not None and there.content_id != entry.content_id:
+        if there is None:
+            return False
+        if there.content_id != entry.content_id:
             return exists_already(self._root / entry.target)
-        return there
+        return Finished(self._root / entry.target, entry.path, there)
+
+    def _looks_like(self, entry: Entry, stamp: Stamp) -> bool:
+        try:
+            return Stamp.of(rooted.status(self._root, entry.target)) == stamp
+        except OSError:
+            return False
 
     async def _begin(self, entries: Sequence[Entry]) -> None:
         """Takes from the library what it has, and wants the rest from others."""

@@ -1,7 +1,9 @@
 """Downloads of many files in one transfer: whole directories, and what patterns find."""
 
 import asyncio
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from core.errors import InvalidInput
 from core.names import check_path
@@ -78,6 +80,8 @@ class Sets:
             progress = transfer.progress
             if not isinstance(progress, SetProgress):
                 raise TypeError("a set has the progress of a set")
+            await asyncio.to_thread(check_directory, root)  # after a restart its disk may be away
+            real = Path(await asyncio.to_thread(os.path.realpath, root))
             gatherer = Gatherer(
                 self.find_many,
                 self._routes.dialler,
@@ -87,7 +91,7 @@ class Sets:
                 allowance=transfer.allowance,
             )
             download = SetDownload(
-                root,
+                real,
                 progress,
                 gatherer=gatherer,
                 downloader=self._downloader,
@@ -95,7 +99,6 @@ class Sets:
                 clock=self._clock,
                 allowance=transfer.allowance,
             )
-            await asyncio.to_thread(check_directory, root)  # after a restart its disk may be away
             progress.begin(self._clock())
             await download.run([(selection, entries(self._routes, selection)) for selection in selections])
 

@@ -9,7 +9,7 @@ import pytest
 from central.server import running_central
 from core.errors import AlreadyExists, NotFound
 from core.manifest import manifest_of
-from peer import set_listing, small_files
+from peer import set_download, set_listing, small_files
 from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.peer_control_pb2 import FileSelection, StartSetDownloadRequest
@@ -96,6 +96,27 @@ async def test_the_same_again_fetches_nothing_and_what_is_on_this_machine_is_cop
     assert elsewhere.received_bytes == 0
     assert elsewhere.progress.copied_bytes == elsewhere.progress.size
     assert tree(tmp_path / "elsewhere") == tree(tmp_path / "to") == files
+
+
+async def test_what_the_library_has_seen_to_is_not_read_again_and_what_has_changed_since_is(
+    network, tmp_path, monkeypatch
+):
+    files = {f"d/{number}": noise(2000, number) for number in range(40)}
+    await network.join("ana", files)
+    ben = await network.join("ben")
+    (tmp_path / "link").symlink_to(tmp_path / "to")
+    (tmp_path / "to").mkdir()
+    assert (await fetch(ben, tmp_path / "link", "d/")).state is State.DONE
+    read = []
+    existing = set_download.existing_manifest
+    monkeypatch.setattr(set_download, "existing_manifest", lambda *args: read.append(args[1]) or existing(*args))
+    assert (await fetch(ben, tmp_path / "link", "d/")).progress.present_files == 40
+    assert read == []
+    (tmp_path / "to/d/7").write_bytes(noise(2000, 99))
+    again = await fetch(ben, tmp_path / "to", "d/")
+    assert problems(again) == {"d/7": AlreadyExists}
+    assert "d/7" in read
+    assert again.progress.present_files == 39
 
 
 async def test_a_pattern_keeps_the_tree_below_what_it_begins_with(network, tmp_path):

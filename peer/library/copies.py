@@ -23,6 +23,8 @@ from peer.rooted import Stamp
 log = logging.getLogger("relevo.library")
 _NAME = re.compile(r"[0-9a-f]{64}")
 _SHORT = re.compile(r"[0-9a-f]{2}")
+# Downloads that are looked at together; between two such lots the event loop has other things to do.
+_LOOK_AT = 1000
 _ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
@@ -153,11 +155,13 @@ class Copies:
 
     async def check_fetched(self) -> None:
         """Withdraws downloads elsewhere that were moved or changed, and offers those that are back."""
-        downloads = await self._worker.run(self._index.fetched)
-        # One trip to a thread for all of them: ten thousand trips take seconds.
-        looks = await asyncio.to_thread(_looks, downloads)
-        for download, status in zip(downloads, looks, strict=True):
-            await self._check(download, status)
+        last: Path | None = None
+        while downloads := await self._worker.run(self._index.fetched, last, _LOOK_AT):
+            last = downloads[-1].location
+            # One trip to a thread for many of them: ten thousand trips take seconds.
+            looks = await asyncio.to_thread(_looks, downloads)
+            for download, status in zip(downloads, looks, strict=True):
+                await self._check(download, status)
 
     async def forget(self, place: Place) -> None:
         """Stops to offer a download elsewhere whose bytes are not what they were."""

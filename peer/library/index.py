@@ -162,9 +162,13 @@ class Index:
         return manifest
 
     @told
-    def fetched(self) -> list[Remembered]:
-        """Returns the finished downloads outside the shared directory, in the order of their locations."""
-        rows = self._database.execute("SELECT * FROM fetched ORDER BY location")
+    def fetched(self, after: Path | None = None, most: int = -1) -> list[Remembered]:
+        """Returns finished downloads outside the shared directory, in the order of their locations.
+
+        Those `after` a location, when it is given, and `most` at once; negative: all.
+        """
+        query = "SELECT * FROM fetched WHERE location > ? ORDER BY location LIMIT ?"
+        rows = self._database.execute(query, (os.fsencode(after) if after else b"", most))
         return [
             Remembered(Path(os.fsdecode(location)), path, Stamp(size, mtime_ns, _unsigned(inode)), content_id)
             for location, path, size, mtime_ns, inode, content_id in rows

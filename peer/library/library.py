@@ -17,7 +17,7 @@ from pathlib import Path
 from core.content import MAX_SMALL
 from core.errors import Busy, Corrupt, NotFound, NotPossible, RelevoError
 from core.manifest import Manifest
-from core.names import check_path, printable
+from core.names import check_path, normal, printable
 from peer import rooted
 from peer.library.blocks import BlockReader
 from peer.library.copies import Copies, Finished, store_name
@@ -36,6 +36,8 @@ __all__ = ["Library", "LibraryFile", "LibrarySettings"]
 log = logging.getLogger("relevo.library")
 _READ_THREADS = 8
 _CHECK_SECONDS = 5.0
+# Checking takes at most about this part of the time, however many downloads there are.
+_CHECK_SHARE = 10
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -65,6 +67,7 @@ class Library:
         home = Path(os.path.realpath(home))
         self._shared = Path(os.path.realpath(shared))
         self._store = home / "store"
+        self._clock = clock
         self._index = Index(home / "index.db")
         self._worker = Worker("relevo-index")
         self._hasher = hasher or Hasher()
@@ -316,6 +319,17 @@ class Library:
         known = self._holdings.fetched(finished.location)
         return known is not None and known[0].stamp == finished.stamp and known[1].path == finished.path
 
+    def offered(self, location: Path) -> tuple[Stamp, bytes] | None:
+        """Returns how the file at a location looks and which content it has, when that is offered; else None.
+
+        `location` is absolute, links resolved.
+        """
+        if location.is_relative_to(self._shared):
+            known = self._holdings.shared(normal(str(location.relative_to(self._shared))))
+        else:
+            known = self._holdings.fetched(location)
+        return None if known is None else (known[0].stamp, known[1].content_id)
+
     async def add_stored(self, manifest: Manifest) -> None:
         """Offers a copy for others that stands at `store_path`; durable when it returns.
 
@@ -374,13 +388,16 @@ class Library:
         self._notify()
 
     async def _check_now_and_then(self) -> None:
+        pause = _CHECK_SECONDS
         while True:
-            await asyncio.sleep(_CHECK_SECONDS)
+            await asyncio.sleep(pause)
             self._reader.close_idle()
+            began = self._clock()
             try:
                 await self._copies.check_fetched()
             except RelevoError as error:
                 log.warning("downloads outside the shared directory are not checked: %s", error)
+            pause = max(_CHECK_SECONDS, _CHECK_SHARE * (self._clock() - began))
             self._notify()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:

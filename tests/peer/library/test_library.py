@@ -13,7 +13,9 @@ from core.content import MAX_SMALL
 from core.errors import AlreadyExists, Busy, Corrupt, InvalidInput, NotFound, NotPossible
 from core.manifest import manifest_of
 from peer import reflink, rooted
+from peer.library import copies
 from peer.library.copies import Finished
+from peer.rooted import Stamp
 
 
 def _id(data):
@@ -764,3 +766,35 @@ async def test_ten_thousand_files_in_one_directory_are_offered_and_remembered(li
     await library_bench.close(library)
     library = await library_bench.open()
     assert len(library.files) == len(library_bench.hashed) == 10_000
+
+
+async def test_what_is_offered_at_a_location_is_told_with_how_it_looks(library_bench):
+    library_bench.write("in/ñ", b"in")
+    out = library_bench.base / "out"
+    out.write_bytes(b"out")
+    library = await library_bench.open()
+    await library.add_fetched(out, "out", manifest_of(b"out"))
+    inside = library_bench.shared / "in" / "ñ"
+    assert library.offered(inside) == (Stamp.of(inside.stat()), _id(b"in"))
+    assert library.offered(out) == (Stamp.of(out.stat()), _id(b"out"))
+    assert library.offered(library_bench.base / "other") is None
+    assert library.offered(library_bench.shared / "other") is None
+
+
+async def test_thousands_of_downloads_elsewhere_are_looked_at_in_lots(library_bench, monkeypatch):
+    monkeypatch.setattr(copies, "_LOOK_AT", 3)
+    library = await library_bench.open()
+    finished = []
+    for number in range(8):
+        location = library_bench.base / f"got {number}"
+        location.write_bytes(bytes([number]))
+        finished.append(Finished(location, f"got {number}", manifest_of(bytes([number]))))
+    await library.add_all_fetched(finished)
+    lots = []
+    looks = copies._looks
+    monkeypatch.setattr(copies, "_looks", lambda some: lots.append(len(some)) or looks(some))
+    finished[0].location.unlink()
+    finished[5].location.write_bytes(b"changed")
+    await library.rescan()
+    assert lots[:3] == [3, 3, 2]
+    assert library.files.keys() == {f"got {number}" for number in (1, 2, 3, 4, 6, 7)}
