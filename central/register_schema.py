@@ -1,10 +1,10 @@
 """The SQLite database of a network's register: its file, its tables, its connections."""
 
-import os
 import sqlite3
 from pathlib import Path
 
 from core.errors import NotPossible
+from core.private_files import keep_private
 
 FILE_NAME = "register.db"
 VERSION = 1
@@ -45,7 +45,7 @@ def connect(data: Path) -> sqlite3.Connection:
     """
     path = data / FILE_NAME
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        keep_private(path)
         db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise NotPossible(f"cannot open {path} ({error}); check the directory's permissions") from error

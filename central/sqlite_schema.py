@@ -5,6 +5,7 @@ from pathlib import Path
 
 from core.errors import NotPossible
 from core.own_directory import claim
+from core.private_files import keep_private
 
 VERSION = 2
 FILE_NAME = "central.db"
@@ -126,8 +127,9 @@ def connect(data: Path, *, reader: bool) -> sqlite3.Connection:
     """
     path = data / FILE_NAME
     try:
+        keep_private(path)
         db = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise NotPossible(f"cannot open {path} ({error}); check the directory's permissions") from error
     try:
         _prepare(db, path, reader=reader)

@@ -1,5 +1,6 @@
-"""Files that only their owner may read: keys, certificates, what a home remembers of its network."""
+"""Files that only their owner may read: keys, certificates, what a home remembers of its network, databases."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -29,3 +30,19 @@ def write_private(path: Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def keep_private(database: Path) -> None:
+    """Makes an SQLite database its owner's only (0600): a new one, and one that is there, with what stands beside it.
+
+    SQLite gives its journals the mode of the database. What is there is not opened: closing it again would drop the
+    locks that this process has on it by way of SQLite.
+
+    Raises:
+        OSError: it cannot be made, or is somebody else's.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(database, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    for end in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            database.with_name(database.name + end).chmod(0o600)

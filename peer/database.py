@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from core.errors import NotPossible
+from core.private_files import keep_private
 
 log = logging.getLogger("relevo.home")
 _ASIDE = ".damaged"
+# SQLite's name for a database without a file.
+IN_MEMORY = Path(":memory:")
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound="Store")
@@ -55,7 +58,7 @@ def open_database(path: Path, kind: Kind) -> sqlite3.Connection:
     """
     try:
         return _open(path, kind)
-    except sqlite3.OperationalError as error:  # locked, no space, no permission: not a damaged file
+    except (OSError, sqlite3.OperationalError) as error:  # locked, no space, no permission: not a damaged file
         raise NotPossible(f"{path} cannot be opened ({error})") from error
     except sqlite3.DatabaseError as error:
         log.warning("%s is set aside and begun anew: %s", path, error)
@@ -79,6 +82,8 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def _open(path: Path, kind: Kind) -> sqlite3.Connection:
+    if path != IN_MEMORY:
+        keep_private(path)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         problem = _problem(database, kind)

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import os
 import random
+import stat
 
 import pytest
 
@@ -111,6 +112,22 @@ async def network(tmp_path):
 
 def noise(size, seed=1):
     return random.Random(seed).randbytes(size)
+
+
+async def test_what_the_programs_keep_for_themselves_nobody_else_may_read(network, tmp_path):
+    """Under the umask that machines come with."""
+    before = os.umask(0o022)
+    try:
+        await network.join("ana", {"a.txt": b"a"})
+    finally:
+        os.umask(before)
+    kept = [path for own in ("ana/home", "central") for path in (tmp_path / own).rglob("*") if path.is_file()]
+    assert {"index.db", "index.db-wal", "central.db", "central.db-wal", "register.db", "key.pem"} <= {
+        path.name for path in kept
+    }
+    assert {str(path): stat.S_IMODE(path.stat().st_mode) for path in kept} == {str(path): 0o600 for path in kept}
+    for own in ("ana/home", "central"):
+        assert stat.S_IMODE((tmp_path / own).stat().st_mode) == 0o700
 
 
 async def test_five_peers_publish_find_fetch_place_and_leave(network, tmp_path):

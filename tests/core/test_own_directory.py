@@ -34,6 +34,17 @@ def test_a_directory_that_was_used_before_is_taken_again(tmp_path, name):
     os.close(claimed(tmp_path))
 
 
+def test_one_that_others_could_enter_becomes_its_owners_only(tmp_path):
+    """Made by hand, or by `mkdir -p` in somebody's script."""
+    for home in (tmp_path / "used", tmp_path / "empty"):
+        home.mkdir()
+        home.chmod(0o755)
+    (tmp_path / "used" / "key.pem").touch()
+    for home in (tmp_path / "used", tmp_path / "empty"):
+        os.close(claimed(home))
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
 def test_one_program_at_a_time_has_it(tmp_path):
     first = claimed(tmp_path)
     with pytest.raises(NotPossible, match="somebody else has it"):

@@ -1,5 +1,7 @@
+import contextlib
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.private_files import write_private
+from core.private_files import keep_private, write_private
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
@@ -72,3 +74,36 @@ def test_after_kill_9_of_the_writer_the_file_is_an_old_or_a_new_one_and_whole(tm
         assert data == b"%08d" % number * 100_000
         assert number in {last, last + 1}
         assert all(stat.S_IMODE(each.stat().st_mode) == 0o600 for each in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_a_database_is_its_owners_only_with_its_journals(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        for name in ("new", "old"):
+            path = tmp_path / name
+            if name == "old":
+                for end in ("", "-wal", "-shm"):
+                    path.with_name(name + end).touch()
+            keep_private(path)
+            assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()} == {0o600}
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("CREATE TABLE t (x)")
+                assert path.with_name(name + "-wal").exists()
+                assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()} == {0o600}
+    finally:
+        os.umask(before)
+
+
+def test_a_database_that_is_in_use_keeps_its_locks(tmp_path):
+    """Whoever opens and closes a file loses all locks that the process has on it."""
+    path = tmp_path / "db"
+    keep_private(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("CREATE TABLE t (x)")
+        database.execute("BEGIN EXCLUSIVE")
+        keep_private(path)
+        other = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN EXCLUSIVE')"
+        done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+        assert "database is locked" in done.stderr
