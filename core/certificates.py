@@ -15,6 +15,7 @@ import base64
 import hashlib
 import re
 import secrets
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from core.errors import InvalidInput
@@ -33,8 +35,12 @@ from core.identity import PEER_ID, load_public_key, peer_id_of, private_pem, pub
 NETWORK_ID = re.compile(r"[a-z2-7]{16}")
 # A certificate counts from this long before it was issued, in seconds: clocks differ.
 BACKDATED = 7_200.0
+# A certificate that the library reads with a warning, such as one whose serial number is not positive, is one that its
+# next version will not read: nobody's here, and refused today.
+warnings.filterwarnings("error", category=CryptographyDeprecationWarning, module=re.escape(__name__))
 # What reading a certificate may raise, whatever bytes it is made of.
 _UNREADABLE = (
+    CryptographyDeprecationWarning,
     ValueError,
     TypeError,
     UnsupportedAlgorithm,

@@ -1,6 +1,8 @@
 import datetime as dt
 import itertools
 import re
+import subprocess
+import sys
 
 import pytest
 from cryptography import x509
@@ -52,6 +54,29 @@ def made(*names, key=None):
     if names:
         built = built.add_extension(x509.SubjectAlternativeName(list(names)), critical=False)
     return built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def with_serial(number, pem):
+    """The same certificate, whose signature is wrong then, with a serial number of one byte."""
+    der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+    assert der.count(b"\x02\x01\x01") == 1
+    return der.replace(b"\x02\x01\x01", b"\x02\x01" + number.to_bytes(1, signed=True))
+
+
+@pytest.mark.parametrize("number", [0, -1, -128])
+def test_a_serial_number_that_is_not_positive_is_refused_and_nothing_is_warned_of(number):
+    der = with_serial(number, made(x509.DNSName(f"{ME.peer_id}.peer")))
+    script = (
+        "import ssl, sys\n"
+        "from core import certificates as c\n"
+        "from core.errors import InvalidInput\n"
+        f"der = bytes.fromhex({der.hex()!r}); pem = ssl.DER_cert_to_PEM_cert(der).encode()\n"
+        "for read, data in ((c.to_pem, [der]), (c.from_pem, pem), (c.certificate_of, pem), (c.network_id_of, der)):\n"
+        "    try: read(data)\n"
+        "    except InvalidInput: print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (["refused"] * 4, "")
 
 
 @pytest.mark.parametrize(
