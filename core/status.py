@@ -27,6 +27,8 @@ log = logging.getLogger("relevo.rpc")
 DOMAIN = "relevo"
 # A server can ask its clients to come back this much later and no more, in seconds: its word is not to end their work.
 LONGEST_RETRY = 600.0
+# A caller that only listens is looked at anew so often, in seconds: its certificate may not count any more.
+ADMITTED_AGAIN = 1.0
 # Details beyond about 8 KB of metadata are lost on the way, and the text goes along three times: as the status message,
 # where each byte beyond ASCII takes three, and twice in base64.
 _MAX_MESSAGE_BYTES = 1000
@@ -193,6 +195,23 @@ class _Admitted:
         return request
 
 
+async def _while_admitted(answers: AsyncIterator[Any], admit_again: Callable[[], None]) -> AsyncIterator[Any]:
+    """Gives the answers of a stream to a caller that is let in: at each of them, and while none comes."""
+    while True:
+        following = asyncio.ensure_future(anext(answers, None))
+        try:
+            while not (await asyncio.wait({following}, timeout=ADMITTED_AGAIN))[0]:
+                admit_again()
+        finally:
+            following.cancel()
+            await asyncio.wait({following})
+        answer = following.result()
+        if answer is None:
+            return
+        admit_again()
+        yield answer
+
+
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Lets calls in or refuses them, bounds what each caller has under way, and turns errors of handlers into statuses.
 
@@ -256,8 +275,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
                 if asyncio.iscoroutine(answers):  # it writes its answers itself
                     await answers
                     return
-                async for response in answers:
-                    admit(self._way_in, method, context)  # what is sent later may be for nobody any more
+                async for response in _while_admitted(answers, partial(admit, self._way_in, method, context)):
                     yield response
             except (asyncio.CancelledError, GeneratorExit):
                 raise

@@ -15,6 +15,7 @@ import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 
 from central.server import running_central
@@ -350,6 +351,27 @@ async def test_an_open_stream_ends_at_the_next_message_once_its_certificate_does
         with pytest.raises(grpc.RpcError) as caught:
             await call.read()
         assert type(from_rpc_error(caught.value)) is error
+
+
+@pytest.mark.parametrize("error", [CertificateExpired, Revoked])
+async def test_a_stream_on_which_nothing_comes_ends_too_once_its_certificate_does_not_count(tmp_path, error):
+    """Whoever watches a server's health hears nothing for as long as it is well."""
+    async with AsyncExitStack() as stack:
+        world = Handlers(tmp_path, stack)
+        await world.start()
+        watches = []
+        for server in TO_MEMBERS:
+            channel = await stack.enter_async_context(world.channel(server, world.shown_by("peer")))
+            watches.append(HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20))
+            assert (await watches[-1].read()).status == health_pb2.HealthCheckResponse.SERVING
+        if error is Revoked:
+            await world.revoke(world.ben.peer_id)
+        else:
+            world.late = 2 * DAY
+        for watch in watches:
+            with pytest.raises(grpc.RpcError) as caught:
+                await watch.read()
+            assert type(from_rpc_error(caught.value)) is error
 
 
 async def test_on_the_enrolment_port_everybody_is_a_stranger_and_only_joining_is_served(world):
