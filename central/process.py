@@ -40,9 +40,8 @@ def run(
     Raises:
         RelevoError: it cannot start.
     """
+    check_plaintext(listen, insecure=insecure, anywhere=insecure_anywhere)
     if insecure:
-        if not insecure_anywhere:
-            check_plaintext(listen)
         log.warning("serving in PLAINTEXT: nothing is encrypted, and whoever reaches %s is a member", listen)
     running = running_central(data, listen, settings, insecure=insecure, enrolment_port=enrolment_port)
     process.run(_serve(data, running), settings.limits)

@@ -81,8 +81,8 @@ class ServeSettings:
         """Checks what one setting asks of another.
 
         Raises:
-            InvalidInput: plaintext is to be served to other machines, or a friend is to be called without knowing who
-                it is.
+            InvalidInput: plaintext is to be served to other machines, or allowed to be where there is none; or a friend
+                is to be called without knowing who it is.
         """
         if not self.insecure:
             for friend in self.friends:
@@ -91,8 +91,7 @@ class ServeSettings:
                         "friend",
                         f"say who is expected at {friend}: PEER_ID@{friend} (`relevo status` there shows its peer id)",
                     )
-        elif not self.insecure_anywhere:
-            check_plaintext(self.listen)
+        check_plaintext(self.listen, insecure=self.insecure, anywhere=self.insecure_anywhere)
 
 
 @dataclass(frozen=True)

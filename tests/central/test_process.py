@@ -30,13 +30,13 @@ def environment(**changed):
     return {**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}", **changed}
 
 
-def run(*arguments, **variables):
+def run(*arguments, patience=60, **variables):
     return subprocess.run(
         [sys.executable, "-m", "central", *map(str, arguments)],
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience,
         check=False,
     )
 
@@ -115,12 +115,19 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path):
         assert answer.sequence == 1
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:7400", "central.example:7400"])
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:7400", "foo.localhost:0"])
 def test_plaintext_that_other_machines_could_reach_is_refused_unless_asked_for(tmp_path, listen):
-    refused = run("serve", "--insecure", "--data", tmp_path, "--listen", listen)
+    refused = run("serve", "--insecure", "--data", tmp_path, "--listen", listen, patience=20)
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert "--insecure-anywhere" in line
+    assert not [*tmp_path.iterdir()]
+
+
+def test_allowing_plaintext_without_serving_it_is_refused(tmp_path):
+    refused = run("serve", "--insecure-anywhere", "--data", tmp_path, "--listen", "127.0.0.1:0", patience=20)
+    assert refused.returncode == 2
+    assert "give both, or neither" in refused.stderr
     assert not [*tmp_path.iterdir()]
 
 

@@ -147,6 +147,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(serve, served, home, shared, *,
         (["--insecure", "--listen", "0.0.0.0:0"], "plaintext on 0.0.0.0:0 lets everybody in"),
         (["--insecure", "--listen", "[::]:7"], "--insecure-anywhere"),
         (["--insecure", "--listen", "192.0.2.1:7"], "--insecure-anywhere"),
+        (["--insecure", "--listen", "foo.localhost:7"], "--insecure-anywhere"),
+        (["--insecure-anywhere"], "give both, or neither"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_before_anything_starts(serve, served, shared, args, words):
