@@ -4,6 +4,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _NANOSECONDS = 1_000_000_000
+_UNITS = ((3600, "h"), (60, "min"))
 # What a Timestamp may say: the years 1 to 9999. Others fit into the message, and break whoever writes them again.
 _EARLIEST = -62_135_596_800.0
 _LATEST = 253_402_300_799.0
@@ -25,6 +26,12 @@ def to_duration(seconds: float) -> Duration:
     span = Duration()
     span.FromMicroseconds(round(seconds * 1_000_000))
     return span
+
+
+def spoken(seconds: float) -> str:
+    """Returns a span as people say it, with its largest unit that fits: `24 h`, `1.5 h`, `20 min`, `3 s`."""
+    unit, name = next(((unit, name) for unit, name in _UNITS if seconds >= unit), (1, "s"))
+    return f"{round(seconds / unit, 1):g} {name}"
 
 
 def from_duration(span: Duration) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core import errors
+from core.times import spoken
 from core.tokens import JoinToken
 from peer.central_time import CentralTime
 from peer.credentials import Credentials
@@ -185,7 +186,7 @@ class Renewal:
                 raise errors.NotEnrolled(_NOT_ENROLLED) from error
             self._credentials.renewed(answer, asked)
             self.due = self._planned()
-            log.info("the certificate is renewed; it counts for %.1f h", answer.life / 3600)
+            log.info("the certificate is renewed; it counts for %s", spoken(answer.life))
 
     async def _answer(self, asked: Membership) -> Membership:
         try:

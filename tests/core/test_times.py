@@ -3,7 +3,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.times import from_duration, from_timestamp, to_duration, to_timestamp
+from core.times import from_duration, from_timestamp, spoken, to_duration, to_timestamp
 
 
 @given(st.floats(-60_000_000_000, 250_000_000_000))
@@ -27,3 +27,19 @@ def test_times_beyond_the_calendar_become_its_ends():
 @given(st.floats(0, 1e9))
 def test_a_span_survives_the_message(seconds):
     assert from_duration(to_duration(seconds)) == pytest.approx(seconds, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (86_400, "24 h"),
+        (5_400, "1.5 h"),
+        (3_600, "1 h"),
+        (1_200, "20 min"),
+        (59.96, "60 s"),
+        (2.5, "2.5 s"),
+        (0, "0 s"),
+    ],
+)
+def test_spans_are_spoken_in_their_largest_unit(seconds, text):
+    assert spoken(seconds) == text

@@ -378,6 +378,23 @@ async def test_the_rest_is_offered_again_after_the_time_that_central_told(centra
             await asyncio.sleep(0.002)
 
 
+async def test_a_busy_central_is_asked_again_when_it_said_and_not_before(centrals, monkeypatch):
+    monkeypatch.setattr(publishing_module, "RETRY_PAUSE", 0.0)
+    central, _, publishing = centrals
+    asked = []
+
+    def busy_once(request):
+        asked.append(asyncio.get_running_loop().time())
+        if len(asked) == 1:
+            raise errors.Busy("too many calls at once", 0.4)
+
+    central.check = busy_once
+    publisher = publishing(OneLibrary("a"), LoggedIn(central.address))
+    await publisher.published("a", b"c" * 32, 10)
+    first, second = asked
+    assert second - first >= 0.4
+
+
 async def test_removals_and_replacements_get_through_at_the_limit_and_make_room(centrals):
     central, _, publishing = centrals
     library = OneLibrary("a", "b", "c")
