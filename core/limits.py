@@ -26,7 +26,7 @@ class Limits:
         unread: the same of all callers together.
         streams: calls under way on one connection; further ones wait at the client.
         pending: most calls that wait for their turn, of all callers together.
-        metadata: most bytes of a request's metadata; from half of it on some are refused.
+        metadata: most bytes of a request's metadata; from four fifths of it on some are refused.
         ping_interval: a client that pings sooner than so many seconds after its last ping is disconnected.
     """
 

@@ -69,8 +69,6 @@ def _limits(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.max_concurrent_streams", limits.streams),
         ("grpc.server.max_pending_requests", limits.pending),
         ("grpc.server.max_pending_requests_hard_limit", 2 * limits.pending),
-        # Beyond the first number some requests are refused, beyond the second all.
-        ("grpc.max_metadata_size", limits.metadata // 2),
         ("grpc.absolute_max_metadata_size", limits.metadata),
         ("grpc.http2.min_ping_interval_without_data_ms", round(limits.ping_interval * 1000)),
     )

@@ -123,6 +123,17 @@ async def test_pings_beyond_what_is_usual_end_the_connection(server, raw, frames
         await connection.closed.wait()
 
 
+@pytest.mark.parametrize(("interval", "stays"), [(0.1, True), (1.0, False)])
+async def test_how_often_a_client_may_ping_can_be_set(victim, raw, frames, interval, stays):
+    """Twice a second and with no call: by gRPC's own default once in five minutes would be too often."""
+    connection = await raw(victim(f"ping_interval={interval}"))
+    with contextlib.suppress(ConnectionError):
+        for _ in range(6):
+            await connection.send(frames.frame(frames.PING, payload=b"12345678"))
+            await asyncio.wait([asyncio.ensure_future(connection.closed.wait())], timeout=0.5)
+    assert connection.closed.is_set() is not stays
+
+
 async def test_a_connection_has_so_many_streams_and_no_more(server, raw):
     connection = await raw(server)
     await connection.answer(await connection.call(LIST, deadline=5))

@@ -9,7 +9,7 @@ from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetManifestRequest
 
 BLOCK = "/relevo.v1.PeerRelay/GetBlock"
 MIB = 1 << 20
-REFUSED = "8"  # RESOURCE_EXHAUSTED
+REFUSED, GIVEN = "8", "0"  # RESOURCE_EXHAUSTED, OK
 
 
 @pytest.fixture
@@ -87,3 +87,15 @@ def _number(rest):
     while rest >= 128:
         out, rest = out + bytes([rest % 128 + 128]), rest // 128
     return out + bytes([rest])
+
+
+@pytest.mark.parametrize(("most", "size", "wanted"), [(4_096, 5_000, REFUSED), (65_536, 20_000, GIVEN)])
+async def test_how_much_metadata_is_too_much_can_be_set(victim, raw, most, size, wanted):
+    """On either side of the default, which is gRPC's own too."""
+    server = victim(f"metadata={most}")
+    connection = await raw(server)
+    asked = GetBlockRequest(content_id=server.content_id, index=0).SerializeToString()
+    await connection.answer(await connection.call(BLOCK, asked, deadline=10))
+    for _ in range(20):
+        stream = await connection.call(BLOCK, asked, deadline=10, extra=[("x", "a" * size)])
+        assert (await connection.answer(stream))["grpc-status"] == wanted

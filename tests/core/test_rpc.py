@@ -1,8 +1,11 @@
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
+import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from core.errors import Busy, NotPossible
+from core.limits import Limits
 from core.rpc import REFLECTION_V1, REFLECTION_V1ALPHA, Server, open_channel, tune_allocator
 from core.status import from_rpc_error
 from relevo.v1.central_directory_pb2 import ListPeersRequest, ListPeersResponse
@@ -201,3 +205,64 @@ def test_tuning_the_allocator_is_harmless_without_glibc(monkeypatch):
 
     monkeypatch.setattr("ctypes.CDLL", absent)
     tune_allocator()
+
+
+_HERD = """
+import json
+import sys
+from collections import Counter
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+address, count = sys.argv[1], int(sys.argv[2])
+options = [("grpc.use_local_subchannel_pool", 1)]
+stubs = [HealthStub(grpc.insecure_channel(address, options)) for _ in range(max(1, count // 250))]
+for stub in stubs:
+    stub.Check(HealthCheckRequest(), timeout=10)
+print("ready", flush=True)
+sys.stdin.readline()
+calls = [stubs[number % len(stubs)].Check.future(HealthCheckRequest(), timeout=30) for number in range(count)]
+print("sent", flush=True)
+print(json.dumps(Counter(call.code().name for call in calls)), flush=True)
+"""
+
+
+async def while_busy(limits: Limits, count: int) -> Counter[str]:
+    """Makes so many calls to a server whose event loop does something else meanwhile; returns how they ended."""
+    server = Server(limits=limits)
+    server.listen("127.0.0.1:0")
+    await server.start()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _HERD,
+        f"127.0.0.1:{server.port}",
+        str(count),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "GRPC_VERBOSITY": "NONE"},
+    )
+    try:
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"ready\n"
+            process.stdin.write(b"go\n")
+            await process.stdin.drain()
+            time.sleep(3)  # noqa: ASYNC251 - that is the point
+            told = (await process.communicate())[0].decode().splitlines()
+        return Counter(json.loads(told[-1]))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await server.stop(0)
+
+
+async def test_calls_that_wait_for_a_busy_server_are_bounded():
+    ended = await while_busy(Limits(pending=10), 200)
+    assert ended.total() == 200
+    assert 10 <= ended["OK"] <= 25, "twice the limit, and what the loop had asked for before"
+
+
+async def test_a_herd_that_returns_at_once_fits():
+    assert await while_busy(Limits(calls_each=10_000), 3_500) == Counter(OK=3_500)
