@@ -14,6 +14,8 @@ from relevo.v1.peer_control_pb2 import DownloadOptions, TransferPriority
 
 # Characters in the name of a group of downloads that share a limit.
 LONGEST_GROUP = 64
+# As a float, which is what limits are kept as, the largest numbers of 64 bits are one more than a message holds.
+_TOO_FAST = 1 << 63
 PRIORITIES = {
     Priority.LOW: TransferPriority.TRANSFER_PRIORITY_LOW,
     Priority.NORMAL: TransferPriority.TRANSFER_PRIORITY_NORMAL,
@@ -62,8 +64,8 @@ def checked_rate(rate: int, field: str) -> float:
     """Returns a limit in bytes a second; 0: none.
 
     Raises:
-        InvalidInput: it is lower than can be kept.
+        InvalidInput: it is lower than can be kept, or higher than can be told.
     """
-    if 0 < rate < LEAST_PIECE:
-        raise InvalidInput(field, "a limit is at least 1 KiB a second; 0 is none")
+    if 0 < rate < LEAST_PIECE or rate >= _TOO_FAST:
+        raise InvalidInput(field, "a limit is at least 1 KiB and less than 8 EiB a second; 0 is none")
     return float(rate)
