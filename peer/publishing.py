@@ -29,6 +29,8 @@ RETRY_PAUSE = 1.0
 SPACING = 0.1
 # Pauses before a batch is sent once more, in seconds.
 RESEND_PAUSES = (0.3, 1.0, None)
+# What is noted of central's catalogue goes into a database, whose numbers have a sign.
+_LAST_VERSION = (1 << 63) - 1
 
 
 class Publisher:
@@ -268,7 +270,10 @@ class Publisher:
         """Sends a batch, the same request again when the answer is lost: central applies it once."""
         for pause in RESEND_PAUSES:
             try:
-                return await self._channels.central(login.central).PublishFiles(request, timeout=TIMEOUT)
+                response = await self._channels.central(login.central).PublishFiles(request, timeout=TIMEOUT)
+                if response.catalogue_version > _LAST_VERSION:
+                    raise errors.Corrupt("central tells a version of the catalogue that there cannot be")
+                return response
             except grpc.RpcError as error:
                 found = from_rpc_error(error)
                 if not isinstance(found, errors.Unreachable) or pause is None:

@@ -39,7 +39,7 @@ _PATIENCE = 20.0
 # After a lie of these the peer has to beat before it counts as in order.
 _SESSION = {f"{CENTRAL}/Login", f"{CENTRAL}/Heartbeat"}
 # Central does without beats for so long, in seconds.
-_LEASE = 0.2
+_LEASE = 0.08
 # Answers without anything in them that is read.
 _EMPTY = {"Logout", "ReportHolder"}
 # What a peer waits for between two tries, made short: here every answer is a lie.
