@@ -1,7 +1,6 @@
 """The engine: feeds a target with mutated inputs for a while, keeps those that reach new lines, reports what breaks.
 
-Built here rather than on atheris: its wheels are for x86-64 Linux only, it owns the process and ends it at the first
-finding, and the targets that matter most talk to live servers, where a call of a millisecond hides what it saves.
+docs/decisions/0017-a-fuzzer-of-its-own.md compares it with hypothesis and atheris.
 """
 
 import hashlib
