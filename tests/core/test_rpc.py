@@ -103,6 +103,21 @@ async def test_stop_lets_a_running_call_end(directory):
     await stopping
 
 
+async def test_no_call_of_a_server_that_has_stopped_is_left(directory):
+    def left():
+        return [task for task in asyncio.all_tasks() if task.get_coro().__qualname__ == "_schedule_rpc_coro"]
+
+    for _ in range(10):
+        server, _ = await directory(nobody)
+        async with open_channel(f"127.0.0.1:{server.port}") as channel:
+            await channel.channel_ready()
+            calls = [HealthStub(channel).Check(HealthCheckRequest(), timeout=10) for _ in range(20)]
+            await calls[0]
+            await server.stop(0)
+            assert left() == []
+            await asyncio.gather(*calls, return_exceptions=True)
+
+
 async def test_a_second_server_on_a_port_is_refused_with_what_to_do(directory, capfd):
     server, _ = await directory(nobody)
     second = Server()
