@@ -802,6 +802,7 @@ async def test_put_waits_until_every_copy_is_confirmed(daemon, run, source):
 
 
 async def test_put_gives_up_waiting_after_its_timeout(daemon, run, source):
+    daemon.steps[source.name] = [daemon.step(5, 5, "DONE")]
     daemon.placements = [placement(0, 1, copy(daemon.ana, False), copy(daemon.ben, False))]
     result = await run("put", source, "--wait", "--timeout", 0.05)
     assert result.exit_code == 5
