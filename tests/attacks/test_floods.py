@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -138,6 +139,23 @@ async def test_a_connection_has_so_many_streams_and_no_more(server, raw):
     connection = await raw(server)
     await connection.answer(await connection.call(LIST, deadline=5))
     assert connection.h2.remote_settings.max_concurrent_streams == 256
+
+
+async def test_never_are_more_connections_open_than_the_limit(victim):
+    """Not even for as long as it takes to see which of them to close."""
+    server = victim("connections=50", "handshake=60")
+
+    def files():
+        return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+
+    before, most, held = files(), 0, []
+    for _ in range(20):
+        opening = [asyncio.open_connection("127.0.0.1", server.port) for _ in range(20)]
+        held += [one for one in await asyncio.gather(*opening, return_exceptions=True) if isinstance(one, tuple)]
+        most = max(most, files() - before)
+    for _, writer in held:
+        writer.transport.abort()
+    assert 40 <= most <= 50 + 20, "those that are being closed count too"
 
 
 async def test_connections_over_the_limit_are_closed_and_those_before_them_are_served(victim, next_call, times):

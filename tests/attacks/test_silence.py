@@ -82,8 +82,8 @@ async def test_a_member_that_greets_may_stay(quick, raw):
             await connection.closed.wait()
 
 
-async def test_many_that_come_and_go_without_a_word_keep_nobody_out_and_bring_nothing_down(quick):
-    for number in range(20):
+async def test_many_that_come_and_go_without_a_word_keep_nobody_out_and_bring_nothing_down(quick, times):
+    for number in range(20 * times):
         silent = [socket.create_connection(("127.0.0.1", quick.port)) for _ in range(100)]
         if number % 5 == 0:
             async with quick.honest():

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from core import certificates
 from core.access import ENROLMENT, Certificates
 from core.certificates import Authority, Kind, Subject, central_name, peer_name, to_pem
 from core.errors import CertificateExpired, Refused, Unreachable, WrongIdentity
@@ -165,13 +166,18 @@ async def test_a_client_without_a_certificate_passes_where_none_is_asked_for_onl
             await checked(address, nobody, name)
 
 
-async def test_a_member_cannot_make_members(net):
+async def test_a_member_cannot_make_members(net, monkeypatch):
     """A certificate that a peer signed with its own key, for a name that it likes, shown with the peer's own."""
     ana, mallory = Identity.generate(), Identity.generate()
     member = net.material(Kind.PEER, identity=mallory)
     signer = Authority.create(NOW, DAY)
     signer._key = mallory._key
-    forged = signer.issue(Subject(Kind.PEER, ana.peer_id), ana.public_key, NOW, DAY)
+    with monkeypatch.context() as patched:
+        # Whoever verifies looks for the issuer by its name, which is empty in a peer's certificate, and by its key; one
+        # of the same name as its issuer would have signed itself.
+        patched.setattr(Authority, "_name", "")
+        patched.setattr(certificates, "_built", lambda _, *rest, built=certificates._built: built("forged", *rest))
+        forged = signer.issue(Subject(Kind.PEER, ana.peer_id), ana.public_key, NOW, DAY)
     shown = Material(ana.pem(), to_pem([forged]) + member.chain, member.authorities)
     async with serving(net, net.material(Kind.CENTRAL)) as address:
         with pytest.raises(Unreachable):
