@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUBS := generated/relevo/v1/content_pb2.py
 
-.PHONY: help install protos demo bench test test-pythons fuzz attacks check format clean
+.PHONY: help install protos demo bench test test-pythons fuzz attacks defences check format clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -41,6 +41,9 @@ fuzz: $(STUBS) ## run every fuzz target for SECONDS (30) each; SEED repeats a ru
 
 attacks: $(STUBS) ## attack the programs much longer than `make test` does
 	RELEVO_ATTACKS=full $(BIN)/python -m pytest -q -n 2 tests/attacks tests/peer/test_swapped_links.py
+
+defences: $(STUBS) ## take each defence away in turn, and see the tests that show it fail; about ten minutes
+	@$(BIN)/python -m tests.defences $(ONLY)
 
 check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests, attacks
 	$(BIN)/ruff format --check .

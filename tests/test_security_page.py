@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.access import RULES, Role
+from tests.defences.table import DEFENCES, OF_GRPC
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
@@ -68,6 +69,30 @@ def test_every_test_that_is_named_exists():
         there |= set(re.findall(r"^(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE))
     assert named - there == set()
     assert len(named) > 30
+
+
+# Those of the table of threats that are not about faults, nor about relays that carry blocks; 18 is, in part.
+THREATS = [*range(1, 19), *range(21, 26), 31, 37]
+
+
+def test_every_threat_is_answered_by_promises_that_there_are():
+    answers = rows("| threat | who does what | promises |")
+    assert [int(threat) for threat, _, _ in answers] == THREATS
+    promises = {row[0] for row in rows("| # | promise | test |")}
+    answering = {number for _, _, numbers in answers for number in numbers.split(", ")}
+    assert answering <= promises
+    assert promises - answering == {"32", "33", "31"}
+
+
+def test_every_test_that_is_named_has_a_defence_without_which_it_fails():
+    named = {name for _, _, tests in rows("| # | promise | test |") for name in re.findall(r"`(test_\w+)`", tests)}
+    assert named == OF_GRPC | {name for defence in DEFENCES for name in defence.tests}
+
+
+@pytest.mark.parametrize("piece", [piece for one in DEFENCES for piece in one.pieces], ids=lambda one: one.file)
+def test_a_defence_stands_where_the_table_says(piece):
+    assert (ROOT / piece.file).read_text("utf-8").count(piece.code) == 1, "tests/defences/table.py tells of other code"
+    assert piece.without != piece.code
 
 
 def test_promises_are_numbered_one_after_the_other():

@@ -1,0 +1,608 @@
+"""The defences, each with what stands in its place when it is taken away, and the tests that fail then.
+
+docs/security.md names these tests; tests/test_security_page.py sees to it that each has its defence here, and that the
+code is still what it was.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of code that keeps a promise.
+
+    Attributes:
+        file: where it stands, beneath the root of the project.
+        code: the piece, as it stands there.
+        without: what stands there without it.
+    """
+
+    file: str
+    code: str
+    without: str
+
+
+@dataclass(frozen=True)
+class Defence:
+    """One piece; or several, of which each would do alone.
+
+    Attributes:
+        pieces: what is taken away together.
+        tests: the names of tests that fail then, all of them.
+        full: whether they do so only with the quantities of `make attacks`.
+    """
+
+    pieces: tuple[Piece, ...]
+    tests: tuple[str, ...]
+    full: bool = False
+
+    def head(self) -> str:
+        """Returns where it stands, and how it begins."""
+        piece = self.pieces[0]
+        return f"{piece.file}: {piece.code.strip().splitlines()[0][:70]}"
+
+
+def _defence(
+    file: str, code: str, without: str, *tests: str, also: tuple[Piece, ...] = (), full: bool = False
+) -> Defence:
+    return Defence((Piece(file, code, without), *also), tests, full)
+
+
+# What stands between these floods and a server is gRPC's own, and cannot be taken away.
+OF_GRPC = frozenset({"test_frames_that_ask_for_work_and_bring_nothing", "test_headers_that_never_end"})
+
+
+DEFENCES = (
+    # 1: wrong bytes
+    _defence(
+        "core/manifest.py",
+        "return len(data) == self.layout.block_length(index) and digest(data) == self.block_digest(index)",
+        "return True",
+        "test_a_holder_that_lies_is_dropped_for_good_and_the_file_is_right",
+        "test_invariant_1_a_liar_never_reaches_a_users_file",
+    ),
+    # 2: lying manifests
+    _defence(
+        "core/manifest.py",
+        "if root.content_id != wanted:",
+        "if False:",
+        "test_a_lying_size_is_refused",
+        "test_a_lying_manifest_is_refused_and_another_holder_asked",
+    ),
+    _defence(
+        "core/manifest.py",
+        "if len(block_digests) != self.layout.page_blocks(page) * DIGEST_BYTES or digest(block_digests) != expected:",
+        "if False:",
+        "test_a_lying_number_of_digests_is_refused",
+    ),
+    # 3 and 4: answers too long, and too slow
+    _defence(
+        "peer/download.py",
+        "            self._dropped.add(ask.holder.name)\n",
+        "            pass\n",
+        "test_a_liar_is_dropped_for_good_and_its_blocks_are_asked_of_another",
+    ),
+    _defence(
+        "peer/download.py",
+        "[ask for ask in self._asks.values() if ask.deadline <= now]",
+        "[]",
+        "test_a_slow_drip_is_abandoned_at_its_deadline_and_its_block_asked_of_another",
+    ),
+    _defence(
+        "peer/download.py",
+        "timeout = holder.pace.deadline(size)",
+        "timeout = 3600.0",
+        "test_a_slow_drip_is_replaced_within_its_deadline",
+        also=(Piece("peer/download.py", "if ask.overdue_at <= now and ", "if False and "),),
+    ),
+    # 5: who does not read
+    _defence(
+        "central/heartbeats.py",
+        "        await self._room.wait()\n",
+        "",
+        "test_a_client_that_stops_reading_hinders_nobody_and_expires",
+    ),
+    _defence(
+        "core/shares.py",
+        " or held > self._each",
+        "",
+        "test_a_hundred_stalled_readers_do_not_slow_the_others",
+        "test_answers_that_wait_to_be_read_are_bounded_for_each_caller",
+        "test_calls_under_way_are_bounded_for_each_caller",
+    ),
+    # 6: who says nothing
+    _defence(
+        "core/rpc.py",
+        '        ("grpc.server_handshake_timeout_ms", round(limits.handshake * 1000)),\n',
+        "",
+        "test_a_connection_that_says_nothing_is_closed",
+        "test_a_handshake_that_drips_is_closed",
+    ),
+    _defence(
+        "core/tls.py",
+        "            if now == self._told:\n                return None\n",
+        "",
+        "test_many_that_come_and_go_without_a_word_keep_nobody_out_and_bring_nothing_down",
+        full=True,
+    ),
+    # 7: sizes
+    _defence(
+        "core/rpc.py",
+        '("grpc.max_receive_message_length", max_message)',
+        '("grpc.max_receive_message_length", -1)',
+        "test_a_request_over_the_limit_is_refused_before_it_is_read",
+        "test_a_small_message_that_unpacks_to_a_large_one_is_refused",
+    ),
+    _defence(
+        "core/rpc.py",
+        '("grpc.absolute_max_metadata_size", limits.metadata)',
+        '("grpc.absolute_max_metadata_size", 1 << 30)',
+        "test_metadata_over_the_limit_is_refused",
+    ),
+    _defence(
+        "core/rpc.py",
+        '        ("grpc.absolute_max_metadata_size", limits.metadata),\n',
+        "",
+        "test_how_much_metadata_is_too_much_can_be_set",
+    ),
+    # 8: names
+    _defence(
+        "core/names.py",
+        '    if part in {".", ".."}:',
+        "    if False:",
+        "test_every_hostile_name_is_refused_wherever_a_path_stands",
+    ),
+    _defence(
+        "core/names.py",
+        """        return "it is not valid UTF-8"
+    if not path:
+""",
+        """        return "it is not valid UTF-8"
+    if True:
+        return ""
+    if not path:
+""",
+        "test_invariant_5_no_name_leads_a_download_outside_its_directory",
+        also=(
+            Piece("peer/downloads.py", "name=last_part(file.path)", "name=file.path"),
+            Piece("peer/rooted.py", 'if any(part in {"", ".", ".."} or "\\0" in part for part in parts):', "if False:"),
+            Piece("peer/kernel.py", "_RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS", "0"),
+        ),
+    ),
+    _defence(
+        "core/names.py",
+        "    if text.isascii() and text.isprintable():",
+        "    if True:",
+        "test_hostile_names_are_escaped_in_every_command",
+    ),
+    # 9: links
+    _defence(
+        "peer/kernel.py",
+        "_RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS",
+        "0",
+        "test_nothing_is_read_through_a_directory_that_becomes_a_link",
+        "test_nothing_is_written_moved_or_removed_outside",
+    ),
+    _defence(
+        "peer/rooted.py",
+        'if any(part in {"", ".", ".."} or "\\0" in part for part in parts):',
+        "if False:",
+        "test_a_path_that_does_not_stay_beneath_is_refused_everywhere",
+    ),
+    # 10: names that are one
+    _defence(
+        "peer/targets.py",
+        "        if normal(listed) != normal(last_part(name)):",
+        "        if False:",
+        "test_tmpfs_folds_and_nothing_is_merged",
+        "test_a_download_is_neither_already_there_nor_overwrites_under_a_name_that_folds",
+    ),
+    # 11: nothing is overwritten
+    _defence(
+        "peer/rooted.py",
+        "        os.link(old, new, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)",
+        "        os.rename(old, new, src_dir_fd=source, dst_dir_fd=directory)\n        return",
+        "test_two_files_that_fold_together_into_one_directory_give_one_file_and_one_refusal",
+        "test_a_file_that_appears_at_the_target_meanwhile_is_not_overwritten",
+    ),
+    _defence(
+        "peer/rooted.py",
+        "        os.link(old, new, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)",
+        "        os.rename(old, new, src_dir_fd=source, dst_dir_fd=directory)\n        return",
+        "test_invariant_5_nothing_is_overwritten",
+        also=(
+            Piece(
+                "peer/targets.py",
+                "        found = rooted.status(directory, name)\n        listed",
+                "        raise FileNotFoundError\n        listed",
+            ),
+        ),
+    ),
+    # 12: no places in directives
+    _defence(
+        "protos/relevo/v1/central_directory.proto",
+        "message StoreDirective {\n",
+        "message StoreDirective {\n  string directory = 100;\n",
+        "test_a_directive_names_a_content_and_never_a_place",
+    ),
+    # 13: who speaks for whom
+    _defence(
+        "core/access.py",
+        "        if self.role is not Role.PEER or peer_id != self.peer_id:",
+        "        if False:",
+        "test_with_its_own_certificate_a_peer_cannot_speak_for_another",
+        "test_whoever_names_another_peer_is_refused_even_with_its_session_and_the_victim_lives",
+    ),
+    _defence(
+        "central/servicer.py",
+        "        caller().check_is(report.peer_id)\n",
+        "",
+        "test_with_its_own_certificate_a_peer_cannot_speak_for_another",
+    ),
+    _defence(
+        "central/heartbeats.py",
+        "            caller().check_is(beat.peer_id)\n",
+        "",
+        "test_whoever_names_another_peer_is_refused_even_with_its_session_and_the_victim_lives",
+    ),
+    # 14: certificates for other keys
+    _defence(
+        "core/certificates.py",
+        "        if subject.kind is Kind.PEER and peer_id_of(public_key) != subject.label:",
+        "        if False:",
+        "test_a_peer_is_never_named_after_another_key",
+    ),
+    _defence(
+        "core/certificates.py",
+        "    if subject.kind is Kind.PEER and peer_id_of(key) != subject.label:",
+        "    if False:",
+        "test_a_certificate_that_names_a_peer_of_another_key_is_not_read",
+    ),
+    _defence(
+        "core/certificates.py",
+        "x509.BasicConstraints(ca=False, path_length=None)",
+        "x509.BasicConstraints(ca=True, path_length=None)",
+        "test_a_member_cannot_make_members",
+    ),
+    # 15 and 16: who gets in, and where
+    _defence(
+        "core/tls.py",
+        "require_client_authentication=mutual",
+        "require_client_authentication=False",
+        "test_who_has_no_certificate_that_counts_does_not_get_past_the_handshake",
+        "test_once_the_old_authority_is_dropped_its_certificates_are_refused",
+    ),
+    _defence(
+        "core/access.py",
+        "    if found.role not in RULES.get(method, frozenset()):",
+        "    if False:",
+        "test_members_reach_what_is_for_them_and_nothing_else",
+        "test_what_has_no_rule_is_refused_for_everybody",
+    ),
+    _defence(
+        "core/access.py",
+        '    "/relevo.v1.PeerRelay/GetBlock": _PEER,\n',
+        "",
+        "test_every_rpc_has_a_rule_and_every_rule_an_rpc",
+    ),
+    # 17 and 18: expiry and revocation
+    _defence(
+        "core/access.py",
+        "        if not certificate.not_before <= self._wall() < certificate.not_after:",
+        "        if False:",
+        "test_a_certificate_that_expires_while_its_connection_is_open_ends_every_call",
+        "test_an_open_stream_ends_at_the_next_message_once_its_certificate_does_not_count",
+        "test_a_stream_on_which_nothing_comes_ends_too_once_its_certificate_does_not_count",
+    ),
+    _defence(
+        "core/access.py",
+        "            if subject.label in self._trust().revoked:",
+        "            if False:",
+        "test_a_peer_that_is_revoked_while_its_connection_is_open_is_refused_at_every_call",
+        "test_an_open_stream_ends_at_the_next_message_once_its_certificate_does_not_count",
+    ),
+    _defence(
+        "core/status.py",
+        "                admit_again()\n        finally",
+        "                pass\n        finally",
+        "test_a_stream_on_which_nothing_comes_ends_too_once_its_certificate_does_not_count",
+    ),
+    _defence(
+        "central/server.py",
+        "    await directory.sessions.end_revoked(network.trust().revoked)\n",
+        "",
+        "test_revoking_beside_a_running_central_ends_the_session_and_tells_everybody",
+    ),
+    # 19: where peers join
+    _defence(
+        "core/access.py",
+        "ENROLMENT = Fixed(Role.STRANGER)",
+        "ENROLMENT = Fixed(Role.PLAINTEXT)",
+        "test_on_the_enrolment_port_everybody_is_a_stranger_and_only_joining_is_served",
+    ),
+    # 20: who answers
+    _defence(
+        "core/tls.py",
+        'return (("grpc.ssl_target_name_override", name), ("grpc.default_authority", name))',
+        'return (("grpc.ssl_target_name_override", name),) if not name.endswith(".peer") else ()',
+        "test_peers_name_each_other_by_their_keys",
+    ),
+    _defence(
+        "core/status.py",
+        '("Hostname Verification Check failed", "CERTIFICATE_VERIFY_FAILED", "certificate signature failure")',
+        "()",
+        "test_peers_name_each_other_by_their_keys",
+        "test_a_server_of_another_network_is_not_who_was_expected",
+    ),
+    # 21: the version of TLS
+    _defence(
+        "core/__init__.py",
+        'os.environ["GRPC_SSL_CIPHER_SUITES"] = _SUITES',
+        "pass",
+        "test_tls_1_3_is_spoken_and_1_2_refused",
+    ),
+    _defence(
+        "core/tls.py",
+        "    if not TLS_1_3_ONLY:",
+        "    if False:",
+        "test_credentials_are_refused_where_grpc_was_imported_too_early_to_be_held_to_tls_1_3",
+    ),
+    # 22: repeated requests
+    _defence(
+        "central/mutations.py",
+        "return await work() if answer is None else answer",
+        "return await work()",
+        "test_a_repeated_publish_is_answered_even_when_the_session_has_ended",
+    ),
+    _defence(
+        "central/sqlite_members.py",
+        "    if given is not None:\n        return Outcome(given, repeated=True)\n",
+        "",
+        "test_mutations_at_once_are_each_applied_once",
+    ),
+    # 23 and 24: neighbours
+    _defence(
+        "core/signing.py",
+        "    verify(public_key, _message(request), request.signature)\n",
+        "",
+        "test_a_change_of_any_one_field_is_detected",
+    ),
+    _defence(
+        "protos/relevo/v1/peer_relay.proto",
+        "message PeerRelayGetNeighboursRequest {\n",
+        "message PeerRelayGetNeighboursRequest {\n  string session_id = 100;\n",
+        "test_no_session_secret_passes_a_neighbour",
+    ),
+    _defence(
+        "peer/routes.py",
+        "        if not said.will_do():",
+        "        if False:",
+        "test_a_forged_placement_is_asked_again_with_the_same_signed_request",
+        "test_a_neighbour_that_denies_all_holders_does_not_keep_a_download_from_them",
+    ),
+    _defence(
+        "peer/routes.py",
+        "return await first_success([partial(self._attempts, of_one, rpc, request) for of_one in by_peer], PATIENCE)",
+        "return await self._attempts(by_peer[0], rpc, request)",
+        "test_a_dropped_call_is_made_another_way",
+    ),
+    _defence(
+        "peer/finder.py",
+        "directly=stuck)",
+        "directly=False)",
+        "test_holders_that_a_neighbour_invented_do_not_keep_a_download_from_the_real_ones",
+    ),
+    # 25: false claims
+    _defence(
+        "central/reputation.py",
+        "        return sum(now - time < MEMORY for time in times) >= REPORTERS",
+        "        return bool(times)",
+        "test_a_holder_is_doubted_exactly_while_three_others_have_accused_it_within_the_hour",
+        "test_one_accuser_with_a_hundred_accusations_has_nobody_doubted",
+    ),
+    _defence(
+        "central/quotas.py",
+        "    if accused > quotas.reports:",
+        "    if False:",
+        "test_the_report_after_the_last_is_refused",
+    ),
+    # 26: central dials nobody
+    _defence(
+        "central/fields.py",
+        '        host, port = split_address(value, f"{field}[{index}]")\n',
+        '        host, port = split_address(value, f"{field}[{index}]")\n'
+        '        __import__("socket").socket().connect_ex((host, port))\n',
+        "test_central_dials_nobody_whatever_peers_say",
+    ),
+    # 27: quotas
+    _defence(
+        "central/quotas.py",
+        "    if before.entries < after.entries > quotas.entries:",
+        "    if False:",
+        "test_the_row_after_the_last_is_refused_with_all_of_its_batch_and_no_receipt",
+    ),
+    _defence(
+        "central/quotas.py",
+        "    if before.entries < after.entries > quotas.entries:",
+        "    if False:",
+        "test_batches_at_once_do_not_pass_together",
+        also=(Piece("central/sqlite_catalogue.py", "    if batch.base_version not in {0, version}:", "    if False:"),),
+    ),
+    _defence(
+        "central/quotas.py",
+        "    if before.placements < after.placements > quotas.placements:",
+        "    if False:",
+        "test_the_placement_after_the_last_is_refused_and_chooses_nobody",
+    ),
+    _defence(
+        "core/callers.py",
+        "        if not self._unread.take(self._who, size):",
+        "        if False:",
+        "test_answers_that_wait_to_be_read_are_bounded_for_each_caller",
+    ),
+    _defence(
+        "core/rpc.py",
+        '        ("grpc.server.max_pending_requests_hard_limit", 2 * limits.pending),\n',
+        "",
+        "test_calls_that_wait_for_a_busy_server_are_bounded",
+    ),
+    # 28: disks
+    _defence(
+        "peer/partial.py",
+        "        if disk.f_blocks and self.layout.size - allocated > free:",
+        "        if False:",
+        "test_a_content_larger_than_the_disk_leaves_nothing_behind",
+    ),
+    _defence(
+        "peer/manifest_fetch.py",
+        "    if root.layout.size > most:",
+        "    if False:",
+        "test_a_copy_that_is_listed_small_and_has_a_tebibyte_is_refused_after_its_first_page",
+    ),
+    # 29 and 30: tokens
+    _defence(
+        "core/tokens.py",
+        "    if _encoded(data) != body or _check(message) != check:",
+        "    if False:",
+        "test_a_token_with_any_one_character_changed_is_refused",
+    ),
+    _defence(
+        "central/enrolment.py",
+        "                self.register.use(applicant.invitation_id)\n",
+        "",
+        "test_a_hundred_keys_at_once_with_a_token_for_one_become_one_member",
+        "test_a_thousand_enrolments_with_one_token_make_one_member",
+    ),
+    _defence(
+        "central/enrolment.py",
+        "            if not invitation or not right:\n                raise _refused()\n",
+        "            if not invitation:\n                raise NotEnrolled('no such invitation')\n"
+        "            if not right:\n                raise _refused()\n",
+        "test_every_failure_of_an_invitation_sounds_the_same",
+    ),
+    # 31: files
+    _defence(
+        "peer/database.py",
+        "        keep_private(path)\n",
+        "        pass\n",
+        "test_what_the_programs_keep_for_themselves_nobody_else_may_read",
+    ),
+    _defence(
+        "core/own_directory.py",
+        "        directory.chmod(0o700)\n",
+        "",
+        "test_one_that_others_could_enter_becomes_its_owners_only",
+    ),
+    _defence(
+        "core/private_files.py",
+        "    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)",
+        "    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)",
+        "test_nobody_else_may_read_it_whatever_the_umask",
+    ),
+    _defence(
+        "core/private_files.py",
+        '    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")\n'
+        "    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL |",
+        "    beside = path\n    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC |",
+        "test_after_kill_9_of_the_writer_the_file_is_an_old_or_a_new_one_and_whole",
+    ),
+    # 32: changes of the authority
+    _defence(
+        "central/authorities.py",
+        "return (certificate, *(record.link for record in records[:MOST_LINKS] if record.link))",
+        "return (certificate,)",
+        "test_an_authority_changes_without_cutting_anybody_off",
+    ),
+    _defence(
+        "core/certificates.py",
+        "return _der(built.sign(self._key, hashes.SHA256()))",
+        "return _der(built.sign(successor._key, hashes.SHA256()))",
+        "test_members_that_know_different_authorities_get_on_during_a_rotation",
+    ),
+    # 33: fuzzing
+    _defence(
+        "peer/publishing.py",
+        "                if response.catalogue_version > _LAST_VERSION:",
+        "                if False:",
+        "test_nothing_in_the_corpus_breaks_anything",
+    ),
+    _defence(
+        "tests/fuzz/network.py",
+        'ELSEWHERE = {"relevo.v1.Enrolment"}',
+        "ELSEWHERE: set[str] = set()",
+        "test_every_service_is_fuzzed",
+    ),
+    # 34: floods
+    _defence(
+        "core/rpc.py",
+        '("grpc.max_concurrent_streams", limits.streams)',
+        '("grpc.max_concurrent_streams", 1 << 30)',
+        "test_calls_that_are_made_and_reset",
+        full=True,
+    ),
+    _defence(
+        "core/rpc.py",
+        '        ("grpc.max_allowed_incoming_connections", limits.connections),\n',
+        "",
+        "test_never_are_more_connections_open_than_the_limit",
+    ),
+    _defence(
+        "core/rpc.py",
+        '        ("grpc.max_allowed_incoming_connections", limits.connections),\n',
+        "",
+        "test_connections_over_the_limit_are_closed_and_those_before_them_are_served",
+        also=(Piece("core/crowding.py", "            _shut(there[each], each)\n", "            pass\n"),),
+    ),
+    _defence(
+        "core/rpc.py",
+        '        ("grpc.http2.min_ping_interval_without_data_ms", round(limits.ping_interval * 1000)),\n',
+        "",
+        "test_how_often_a_client_may_ping_can_be_set",
+    ),
+    # 35: crowds
+    _defence(
+        "core/rpc.py",
+        '        ("grpc.max_connection_idle_ms", round(limits.idle * 1000)),\n',
+        "",
+        "test_a_member_that_holds_every_connection_and_calls_nothing_lets_a_new_one_in",
+    ),
+    _defence(
+        "core/crowding.py",
+        "        for each in closing:\n            _shut(there[each], each)\n",
+        "",
+        "test_a_host_that_holds_every_connection_loses_some_to_another",
+        "test_a_host_without_a_certificate_that_opens_ever_more_connections_keeps_no_other_out",
+        "test_who_was_there_first_and_has_few_connections_keeps_them",
+    ),
+    # 36: small files
+    _defence(
+        "peer/gatherer.py",
+        "        if manifest is None or manifest.content_id != content_id:",
+        "        if manifest is None:",
+        "test_a_liar_is_found_out_accused_and_not_asked_again_and_the_honest_give_the_rest",
+    ),
+    _defence(
+        "peer/small_files.py",
+        "        if there is None or there.content_id != file.content_id:",
+        "        if False:",
+        "test_nothing_is_overwritten_the_same_bytes_are_as_good_and_the_rest_goes_on",
+    ),
+    _defence(
+        "peer/beneath.py",
+        "    flags |= os.O_NOFOLLOW | os.O_CLOEXEC",
+        "    flags |= os.O_CLOEXEC",
+        "test_no_link_leads_outside",
+    ),
+    _defence(
+        "peer/small_files.py",
+        "        descriptor = rooted.create_nameless(self._root, parent)\n        if descriptor is None:\n",
+        "        descriptor = rooted.create_file(self._root, file.path)\n        if descriptor is None:\n",
+        "test_kill_9_at_any_time_leaves_no_half_file_under_a_final_name_and_all_that_was_acknowledged",
+    ),
+    _defence(
+        "peer/set_listing.py",
+        "            broken = len(files) < len(response.files)\n",
+        "            broken = False\n",
+        "test_a_neighbours_list_that_is_none_is_begun_again_at_central_and_nothing_comes_twice",
+    ),
+)
