@@ -1,6 +1,6 @@
 """The engine: feeds a target with mutated inputs for a while, keeps those that reach new lines, reports what breaks.
 
-docs/decisions/0017-a-fuzzer-of-its-own.md compares it with hypothesis and atheris.
+docs/decisions/0018-a-fuzzer-of-its-own.md compares it with hypothesis and atheris.
 """
 
 import hashlib
