@@ -25,6 +25,9 @@ _COPIED = ("core", "central", "peer", "tests", "protos", "generated", "docs", "b
 _ALL_TESTS_S, _ONE_TEST_S = 120, 40
 """How long the tests of one defence may take, and each of them: without some defences a test waits for ever."""
 
+# Of a test with several parameters the last of these counts that any of them had.
+_OUTCOMES = ("not run", "skipped", "passed", "failed")
+
 
 def _files(names: tuple[str, ...]) -> list[str]:
     """Returns the files in which tests of these names stand."""
@@ -34,9 +37,13 @@ def _files(names: tuple[str, ...]) -> list[str]:
 
 
 def _finished(command: list[str], copy: Path, environment: dict[str, str], patience: float) -> bool:
-    """Runs a command, and says whether it ended in time; what it has started ends with it."""
-    where = {"cwd": copy, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, start_new_session=True, **where) as process:
+    """Runs a command, and says whether it ended in time; what it has started ends with it then."""
+    with (
+        (copy / "said.txt").open("w") as said,
+        subprocess.Popen(
+            command, cwd=copy, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        ) as process,
+    ):
         try:
             process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -46,7 +53,7 @@ def _finished(command: list[str], copy: Path, environment: dict[str, str], patie
 
 
 def _outcomes(copy: Path, names: tuple[str, ...], *, full: bool, patience: float) -> dict[str, str]:
-    """Returns what became of each test: "failed", "passed", "skipped", or "not run"."""
+    """Returns what became of each test, one of `_OUTCOMES`."""
     report = copy / "report.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--timeout={_ONE_TEST_S}"]
@@ -54,17 +61,18 @@ def _outcomes(copy: Path, names: tuple[str, ...], *, full: bool, patience: float
     environment = {**os.environ, "PYTHONPATH": f"{copy}:{copy / 'generated'}", "GRPC_VERBOSITY": "NONE"}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "RELEVO_ATTACKS": "full" if full else ""}
     outcomes = dict.fromkeys(names, "not run")
-    if not _finished(command, copy, environment, patience) or not report.exists():
-        return outcomes
-    for case in ET.parse(report).iter("testcase"):
-        name = case.get("name", "").partition("[")[0]
-        if name not in outcomes or outcomes[name] == "failed":
-            continue
-        if case.find("failure") is not None or case.find("error") is not None:
-            outcomes[name] = "failed"
-        elif outcomes[name] == "not run" or case.find("skipped") is None:
-            outcomes[name] = "passed" if case.find("skipped") is None else "skipped"
+    if _finished(command, copy, environment, patience) and report.exists():
+        for case in ET.parse(report).iter("testcase"):
+            name = case.get("name", "").partition("[")[0]
+            if name in outcomes:
+                outcomes[name] = max(outcomes[name], _outcome(case), key=_OUTCOMES.index)
     return outcomes
+
+
+def _outcome(case: ET.Element) -> str:
+    if case.find("failure") is not None or case.find("error") is not None:
+        return "failed"
+    return "passed" if case.find("skipped") is None else "skipped"
 
 
 def _recompile(copy: Path) -> None:
@@ -74,7 +82,7 @@ def _recompile(copy: Path) -> None:
 
 @contextmanager
 def _without(copy: Path, defence: Defence) -> Iterator[None]:
-    """Keeps a defence away from the copy meanwhile."""
+    """Keeps the copy without a defence for a while."""
     before = {piece.file: (copy / piece.file).read_text("utf-8") for piece in defence.pieces}
     protos = any(file.endswith(".proto") for file in before)
     for piece in defence.pieces:
@@ -101,14 +109,20 @@ def _copy() -> Iterator[Path]:
         yield copy
 
 
-def _with_all(copy: Path, chosen: list[Defence]) -> list[str]:
-    """Returns the tests that do not pass where every defence is in its place."""
-    bad = []
+def _bad(copy: Path, names: set[str], *, full: bool) -> set[str]:
+    """Returns which of the tests neither pass nor are skipped."""
+    if not names:
+        return set()
+    outcomes = _outcomes(copy, tuple(sorted(names)), full=full, patience=600)
+    return {name for name, how in outcomes.items() if how not in {"passed", "skipped"}}
+
+
+def _with_all(copy: Path, chosen: list[Defence]) -> set[str]:
+    """Returns the tests that do not pass where every defence is in its place: twice, since the machine may be busy."""
+    bad = set()
     for full in (False, True):
-        names = tuple(sorted({name for one in chosen if one.full is full for name in one.tests}))
-        if names:
-            outcomes = _outcomes(copy, names, full=full, patience=600)
-            bad += [f"{name}: {how}" for name, how in outcomes.items() if how not in {"passed", "skipped"}]
+        names = {name for one in chosen if one.full is full for name in one.tests}
+        bad |= _bad(copy, _bad(copy, names, full=full), full=full)
     return bad
 
 
@@ -129,7 +143,8 @@ def main(words: tuple[str, ...]) -> None:
     shown, unshown, skipped = 0, 0, 0
     with _copy() as copy:
         if bad := _with_all(copy, chosen):
-            raise click.ClickException("with every defence in its place:\n  " + "\n  ".join(bad))
+            said = (copy / "said.txt").read_text("utf-8")
+            raise click.ClickException(f"{said}\n{', '.join(sorted(bad))}: not passed with every defence in its place")
         for defence in chosen:
             began = time.monotonic()
             with _without(copy, defence):
