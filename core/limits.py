@@ -20,7 +20,8 @@ class Limits:
         connections: most open at once; further ones are closed as soon as they come, and before it comes to that those
             of the host that has the most.
         handshake: seconds that a new connection has for TLS and the first frames of HTTP/2.
-        idle: seconds without a call after which a connection is closed, at the latest when twice as many are over.
+        idle: seconds without a call after which a connection is closed, at the latest when twice as many are over;
+            infinite for never.
         calls_each: most calls of one caller that are under way.
         unread_each: most bytes of answers that one caller has asked for and that have not left.
         unread: the same of all callers together.

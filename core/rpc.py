@@ -38,6 +38,8 @@ REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 # gRPC says that it has stopped some turns of the loop before its calls have ended; a program that ends between has them
 # cancelled by asyncio, for which gRPC prints a traceback. Two turns were seen.
 _LAST_TURNS = 10
+# gRPC's number of milliseconds for a time that does not end.
+_NEVER = (1 << 31) - 1
 
 _SERVER = (
     ("grpc.so_reuseport", 0),
@@ -68,7 +70,7 @@ def _limits(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.server_handshake_timeout_ms", round(limits.handshake * 1000)),
         # The limits of metadata count from when the client has acknowledged the settings that tell them.
         ("grpc.http2.settings_timeout", round(limits.handshake * 1000)),
-        ("grpc.max_connection_idle_ms", round(limits.idle * 1000)),
+        ("grpc.max_connection_idle_ms", round(min(limits.idle * 1000, _NEVER))),
         ("grpc.max_concurrent_streams", limits.streams),
         ("grpc.server.max_pending_requests", limits.pending),
         ("grpc.server.max_pending_requests_hard_limit", 2 * limits.pending),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -56,6 +57,8 @@ log = logging.getLogger("relevo.peer")
 RELAY = "relevo.v1.PeerRelay"
 CONTROL = "relevo.v1.PeerControl"
 DRAIN = 2.0
+# Whoever can reach the own socket is the daemon's user, who may hold on to a connection as long as they like.
+_OWN_LIMITS = Limits(idle=math.inf)
 
 
 class Peer:
@@ -81,7 +84,7 @@ class Peer:
         self.credentials = Credentials(identity, settings.home, member.membership) if member else None
         self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.server = _server(self.credentials, settings.limits, wall)
-        self.control = Server(CONTROL_MESSAGE, way_in=OWN_SOCKET)
+        self.control = Server(CONTROL_MESSAGE, way_in=OWN_SOCKET, limits=_OWN_LIMITS)
         self.channels = Channels(self.credentials)
         self.library = Library(settings.shared, settings.home, clock)
         self.routes = Routes(self.channels, settings.centrals[0], settings.friends, clock)

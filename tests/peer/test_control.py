@@ -10,6 +10,7 @@ from central.quotas import Quotas
 from central.server import running_central
 from central.settings import Settings
 from core import errors
+from core.limits import Limits
 from core.manifest import manifest_of
 from core.rpc import open_channel
 from core.status import from_rpc_error
@@ -104,6 +105,20 @@ async def test_status_tells_what_the_daemon_is_and_shares(network):
     assert ([skipped.path for skipped in few.skipped], few.skipped_count) == (["b.part"], 2)
     async with fails_with(errors.InvalidInput, "skipped_page_size"):
         await ana.GetStatus(pb2.GetStatusRequest(skipped_page_size=-1))
+
+
+async def test_a_connection_of_the_daemons_user_stays_however_long_nothing_is_asked(network, monkeypatch):
+    monkeypatch.setitem(Limits.__init__.__kwdefaults__, "idle", 0.2)
+    peer, _ = await network.join("ana")
+
+    async def closed_when_idle(address):
+        async with open_channel(address) as channel:
+            await channel.channel_ready()
+            await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 2)
+
+    await closed_when_idle(f"127.0.0.1:{peer.server.port}")
+    with pytest.raises(TimeoutError):
+        await closed_when_idle(control_address(peer.settings.home))
 
 
 async def test_status_says_what_central_does_not_take(tmp_path):
