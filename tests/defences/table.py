@@ -562,7 +562,7 @@ DEFENCES = (
     # 35: crowds
     _defence(
         "core/rpc.py",
-        '        ("grpc.max_connection_idle_ms", round(limits.idle * 1000)),\n',
+        '        ("grpc.max_connection_idle_ms", round(min(limits.idle * 1000, _NEVER))),\n',
         "",
         "test_a_member_that_holds_every_connection_and_calls_nothing_lets_a_new_one_in",
     ),
