@@ -76,6 +76,32 @@ def test_after_kill_9_of_the_writer_the_file_is_an_old_or_a_new_one_and_whole(tm
         assert all(stat.S_IMODE(each.stat().st_mode) == 0o600 for each in tmp_path.iterdir())
 
 
+# The kernel ends it, without a last word, as soon as it has written so many bytes of what it writes.
+_DYING_WRITER = """
+import resource, signal, sys
+from pathlib import Path
+from core.private_files import write_private
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+write_private(Path(sys.argv[1]), b"new" * 1_000)
+"""
+
+
+@pytest.mark.parametrize("written", [0, 1, 2_999])
+def test_a_writer_that_dies_while_it_writes_leaves_the_old_file_whole(tmp_path, written):
+    path = tmp_path / "key.pem"
+    write_private(path, b"old")
+    died = subprocess.run(
+        [sys.executable, "-B", "-c", _DYING_WRITER, str(path), str(written)],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}"},
+        timeout=60,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGXFSZ
+    assert path.read_bytes() == b"old"
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o022])
 def test_a_database_is_its_owners_only_with_its_journals(tmp_path, umask):
     before = os.umask(umask)

@@ -504,7 +504,7 @@ DEFENCES = (
         '    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")\n'
         "    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL |",
         "    beside = path\n    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC |",
-        "test_after_kill_9_of_the_writer_the_file_is_an_old_or_a_new_one_and_whole",
+        "test_a_writer_that_dies_while_it_writes_leaves_the_old_file_whole",
     ),
     # 32: changes of the authority
     _defence(
