@@ -113,6 +113,14 @@ def cli() -> None:
     help="Most peers that use one peer as neighbour while another has room.",
 )
 @click.option(
+    "--longest-search",
+    type=Number(min=0.1, max=3_600),
+    metavar="SECONDS",
+    default=_DEFAULTS.longest_search,
+    show_default=True,
+    help="Time after which a search of the catalogue is given up.",
+)
+@click.option(
     "--forget-after",
     type=Number(min=0, max=36_500, min_open=True),
     metavar="DAYS",

@@ -97,8 +97,9 @@ async def running_central(
         NotPossible: another central has the data directory or a port, or the network cannot be used.
     """
     _, port = split_address(listen, "listen")
+    settings = settings or Settings()
     async with AsyncExitStack() as stack:
-        store = await SqliteStore.open(data)
+        store = await SqliteStore.open(data, settings.longest_search)
         stack.push_async_callback(store.close)
         directory = Directory(store, settings, clock=clock, wall=wall, random=random)
         stack.push_async_callback(directory.drained)

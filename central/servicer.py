@@ -1,4 +1,7 @@
-"""The RPCs of CentralDirectory: decode, one call, encode. Errors become statuses in `core.status`."""
+"""The RPCs of CentralDirectory: decode, one call, encode. Errors become statuses in `core.status`.
+
+Look-ups take turns: a search may take long, and whoever makes many is to wait for itself.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,10 +9,15 @@ from typing import Any
 from central import decode, fields
 from central.directory import Directory
 from central.heartbeats import Heartbeats
+from central.turns import Turns
 from core.access import caller
+from core.callers import who_calls
 from core.pages import page_size
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer
+
+# Look-ups at once. The store reads one thing more at a time, so that what changes something finds it free.
+LOOKUPS = 3
 
 
 class DirectoryServicer(CentralDirectoryServicer):
@@ -22,6 +30,7 @@ class DirectoryServicer(CentralDirectoryServicer):
         self._placements = directory.placements
         self._reports = directory.reports
         self._heartbeats = heartbeats
+        self._turns = Turns(LOOKUPS, directory.clock)
 
     async def Login(self, request: pb2.LoginRequest, context: Any) -> pb2.LoginResponse:
         newcomer = decode.newcomer(request, fields.observed(context.peer()), self._directory.wall())
@@ -38,7 +47,8 @@ class DirectoryServicer(CentralDirectoryServicer):
         return pb2.GetNeighboursResponse(neighbours=neighbours)
 
     async def ListPeers(self, request: pb2.ListPeersRequest, context: Any) -> pb2.ListPeersResponse:
-        return await self._sessions.list_peers(request.page_token, page_size(request.page_size))
+        size = page_size(request.page_size)
+        return await self._turns.run(who_calls(context), lambda: self._sessions.list_peers(request.page_token, size))
 
     def Heartbeat(
         self, request_iterator: AsyncIterator[pb2.HeartbeatRequest], context: Any
@@ -52,21 +62,24 @@ class DirectoryServicer(CentralDirectoryServicer):
         return pb2.PublishFilesResponse.FromString(answer)
 
     async def ListFiles(self, request: pb2.ListFilesRequest, context: Any) -> pb2.ListFilesResponse:
-        return await self._catalogue.list_files(request)
+        return await self._turns.run(who_calls(context), lambda: self._catalogue.list_files(request))
 
     async def LocateFile(self, request: pb2.LocateFileRequest, context: Any) -> pb2.LocateFileResponse:
         content_id = fields.content_id(request.content_id)
-        return await self._catalogue.locate(content_id, request.page_token, page_size(request.page_size))
+        token, size = request.page_token, page_size(request.page_size)
+        return await self._turns.run(who_calls(context), lambda: self._catalogue.locate(content_id, token, size))
 
     async def LocateFiles(self, request: pb2.LocateFilesRequest, context: Any) -> pb2.LocateFilesResponse:
-        return await self._catalogue.locate_many(decode.wanted_contents(request))
+        wanted = decode.wanted_contents(request)
+        return await self._turns.run(who_calls(context), lambda: self._catalogue.locate_many(wanted))
 
     async def PlaceFile(self, request: pb2.PlaceFileRequest, context: Any) -> pb2.PlaceFileResponse:
         return pb2.PlaceFileResponse.FromString(await self._placements.place_file(request.signed))
 
     async def GetPlacement(self, request: pb2.GetPlacementRequest, context: Any) -> pb2.GetPlacementResponse:
         placement_id = fields.hex_id(request.placement_id, "placement_id")
-        return pb2.GetPlacementResponse(placement=await self._placements.get_placement(placement_id))
+        found = await self._turns.run(who_calls(context), lambda: self._placements.get_placement(placement_id))
+        return pb2.GetPlacementResponse(placement=found)
 
     async def ReportHolder(self, request: pb2.ReportHolderRequest, context: Any) -> pb2.ReportHolderResponse:
         report = decode.report(request)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from central.neighbours import DEFAULT_CAP
 from central.quotas import Quotas
+from central.store import LONGEST_SEARCH
 from core.limits import Limits
 
 DAY = 86_400.0
@@ -19,6 +20,7 @@ class Settings:
         sweep_interval: from one search for expired leases to the next.
         max_beats: beats a second that central takes from all peers together; with more peers each beats more rarely.
         relay_cap: most peers that one relay serves while another has room.
+        longest_search: how long a search of the catalogue may take; it is given up then.
         forget_after: how long central remembers what a peer that is gone had published.
         drain: how long running calls may take to end when central stops.
         quotas: how much each peer may have.
@@ -33,6 +35,7 @@ class Settings:
     sweep_interval: float = 0.5
     max_beats: float = 500.0
     relay_cap: int = DEFAULT_CAP
+    longest_search: float = LONGEST_SEARCH
     forget_after: float = 7 * DAY
     drain: float = 5.0
     quotas: Quotas = field(default_factory=Quotas)

@@ -14,8 +14,10 @@ from central import sqlite_members as members
 from central import sqlite_placements as placements
 from central import sqlite_search as search
 from central.quotas import Quotas
+from central.sqlite_patience import Patience
 from central.sqlite_schema import connect, lock
 from central.store import (
+    LONGEST_SEARCH,
     Batch,
     Entry,
     FileQuery,
@@ -33,7 +35,7 @@ from core.errors import Unreachable
 
 T = TypeVar("T")
 
-READERS = 3
+READERS = 4
 # What the disk is to blame for: the same request may succeed when there is room or quiet again.
 _DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY}
 
@@ -46,8 +48,12 @@ class SqliteStore:
     Every method raises `Unreachable` when the disk is full or fails; nothing has changed then.
     """
 
-    def __init__(self, handle: int, writer: sqlite3.Connection, readers: Sequence[sqlite3.Connection]) -> None:
+    def __init__(
+        self, handle: int, writer: sqlite3.Connection, readers: Sequence[sqlite3.Connection], patience: Patience
+    ) -> None:
         self._lock = handle
+        self._patience = patience
+        self._watch = asyncio.create_task(patience.watch())
         self._connections = [writer, *readers]
         self._writer = writer
         self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
@@ -57,16 +63,20 @@ class SqliteStore:
         self._reading = ThreadPoolExecutor(len(readers), "store-reader")
 
     @classmethod
-    async def open(cls, data: Path) -> "SqliteStore":
+    async def open(cls, data: Path, longest_search: float = LONGEST_SEARCH) -> "SqliteStore":
         """Returns the store in directory `data`, which is made (0700) when it is not there.
+
+        Args:
+            data: where it is.
+            longest_search: seconds after which a search is given up.
 
         Raises:
             NotPossible: another central runs on it, a newer version has written it, or it cannot be used.
         """
-        return await asyncio.to_thread(cls._open, data)
+        return cls(*await asyncio.to_thread(cls._open, data), Patience(longest_search))
 
-    @classmethod
-    def _open(cls, data: Path) -> "SqliteStore":
+    @staticmethod
+    def _open(data: Path) -> tuple[int, sqlite3.Connection, list[sqlite3.Connection]]:
         handle = lock(data)
         opened: list[sqlite3.Connection] = []
         try:
@@ -75,11 +85,12 @@ class SqliteStore:
         except BaseException:
             _close(opened, handle)
             raise
-        return cls(handle, opened[0], opened[1:])
+        return handle, opened[0], opened[1:]
 
     async def close(self) -> None:
         """Waits for running work, closes the database and gives up the directory."""
         await asyncio.to_thread(self._close)
+        self._watch.cancel()
 
     def _close(self) -> None:
         self._writing.shutdown()
@@ -137,9 +148,14 @@ class SqliteStore:
         """Returns a page of files.
 
         Raises:
-            InvalidInput: the text, the reference or the key cannot be searched for.
+            InvalidInput: the text, the reference or the key cannot be searched for, or not in the time that there is.
         """
-        return await self._read(lambda db: search.list_files(db, query))
+
+        def found(db: sqlite3.Connection) -> Page[FoundFile]:
+            with self._patience.bounding(db):
+                return search.list_files(db, query)
+
+        return await self._read(found)
 
     async def locate(self, content_id: bytes, after: str, limit: int) -> tuple[int, Page[FoundHolder]]:
         """Returns the size and a page of live holders, by peer id.

@@ -13,6 +13,9 @@ from central.quotas import Quotas
 
 T = TypeVar("T")
 
+# Seconds; callers give up after 5, and searches of 5,000,000 short names take one.
+LONGEST_SEARCH = 2.0
+
 
 class SessionEnd(StrEnum):
     """How a session ended."""
@@ -268,7 +271,7 @@ class Store(Protocol):
         """Returns a page of files that live peers publish, or store copies of for a placement.
 
         Raises:
-            InvalidInput: `reference` or pattern cannot be searched for.
+            InvalidInput: `reference` or pattern cannot be searched for, or not in the time that the engine gives it.
         """
         ...
 

@@ -162,7 +162,13 @@ class Peer:
             NotPossible: an address cannot be bound.
         """
         self._hear_central()
-        add_PeerRelayServicer_to_server(RelayServicer(self.serving, DirectCarrier(self.routes)), self.server.server)
+        relay = RelayServicer(
+            self.serving,
+            DirectCarrier(self.routes),
+            carried=self.settings.carried,
+            carried_each=self.settings.carried_each,
+        )
+        add_PeerRelayServicer_to_server(relay, self.server.server)
         add_PeerControlServicer_to_server(ControlServicer(self._parts()), self.control.server)
         self._host = bind(self.server, self.settings.listen)
         socket = control_socket(self.settings.home)

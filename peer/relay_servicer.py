@@ -1,15 +1,19 @@
 """The PeerRelay service: decodes, makes one call, encodes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
 from core.callers import who_calls
 from core.content import MAX_BLOCK
-from core.errors import InvalidInput, NotPossible, RelevoError
+from core.errors import Busy, InvalidInput, NotPossible, RelevoError
+from core.shares import Shares
 from peer.block_answers import encoded
 from peer.sending import Share
 from peer.serving import Serving
+from peer.settings import CARRIED, CARRIED_EACH
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayServicer
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 # Longest deadline of a call for a block, in seconds: downloads give a holder 121 at most, and clocks run unevenly.
 LONGEST_WAIT = 130.0
+# Whoever has too many calls carried is to come back after so many seconds.
+_RETRY_AFTER = 0.5
 
 
 class Carrier(Protocol):
@@ -48,34 +54,43 @@ class Carrier(Protocol):
 class RelayServicer(PeerRelayServicer):
     """PeerRelay over a serving and a carrier; errors become statuses in the server's interceptor."""
 
-    def __init__(self, serving: Serving, carrier: Carrier) -> None:
+    def __init__(
+        self, serving: Serving, carrier: Carrier, *, carried: int = CARRIED, carried_each: int = CARRIED_EACH
+    ) -> None:
+        """Composes it; `carried` is the most calls carried at once, `carried_each` the same for one caller."""
         self._serving = serving
         self._carrier = carrier
+        self._carried = Shares(carried, carried_each)
 
     async def ListFiles(
         self, request: pb2.PeerRelayListFilesRequest, context: "Context"
     ) -> pb2.PeerRelayListFilesResponse:
-        return pb2.PeerRelayListFilesResponse(response=await self._carrier.list_files(request.request))
+        with self._carrying(context):
+            return pb2.PeerRelayListFilesResponse(response=await self._carrier.list_files(request.request))
 
     async def LocateFile(
         self, request: pb2.PeerRelayLocateFileRequest, context: "Context"
     ) -> pb2.PeerRelayLocateFileResponse:
-        return pb2.PeerRelayLocateFileResponse(response=await self._carrier.locate_file(request.request))
+        with self._carrying(context):
+            return pb2.PeerRelayLocateFileResponse(response=await self._carrier.locate_file(request.request))
 
     async def LocateFiles(
         self, request: pb2.PeerRelayLocateFilesRequest, context: "Context"
     ) -> pb2.PeerRelayLocateFilesResponse:
-        return pb2.PeerRelayLocateFilesResponse(response=await self._carrier.locate_files(request.request))
+        with self._carrying(context):
+            return pb2.PeerRelayLocateFilesResponse(response=await self._carrier.locate_files(request.request))
 
     async def PlaceFile(
         self, request: pb2.PeerRelayPlaceFileRequest, context: "Context"
     ) -> pb2.PeerRelayPlaceFileResponse:
-        return pb2.PeerRelayPlaceFileResponse(response=await self._carrier.place_file(request.request))
+        with self._carrying(context):
+            return pb2.PeerRelayPlaceFileResponse(response=await self._carrier.place_file(request.request))
 
     async def GetNeighbours(
         self, request: pb2.PeerRelayGetNeighboursRequest, context: "Context"
     ) -> pb2.PeerRelayGetNeighboursResponse:
-        return pb2.PeerRelayGetNeighboursResponse(response=await self._carrier.get_neighbours(request.request))
+        with self._carrying(context):
+            return pb2.PeerRelayGetNeighboursResponse(response=await self._carrier.get_neighbours(request.request))
 
     async def GetManifest(self, request: pb2.GetManifestRequest, context: "Context") -> pb2.GetManifestResponse:
         page = await self._serving.page(request.content_id, request.page_index)
@@ -108,6 +123,17 @@ class RelayServicer(PeerRelayServicer):
         found = await self._serving.contents(request.content_ids, share.size)
         share.sent(sum(len(one) for one in found if isinstance(one, bytes)))
         return pb2.GetContentsResponse(contents=map(_given, found))
+
+    @contextmanager
+    def _carrying(self, context: "Context") -> Iterator[None]:
+        """Counts a call that goes on to central: under this peer's name, so that it comes out of this peer's share."""
+        who = who_calls(context)
+        if not self._carried.take(who):
+            raise Busy("too many calls are carried here; ask another peer, or central", _RETRY_AFTER)
+        try:
+            yield
+        finally:
+            self._carried.give_back(who)
 
     async def _share(self, context: "Context", most_bytes: int) -> Share:
         """Takes a slot until the call ends, and returns how much may be sent when it is the caller's turn."""

@@ -26,6 +26,10 @@ log = logging.getLogger("relevo.settings")
 SLOTS = 128
 # Blocks given at once to one peer: twice as many as a download asks of one holder.
 SLOTS_EACH = 32
+# Directory calls carried to central at once: half of what central takes from this peer, so that its own get through.
+CARRIED = 256
+# The same for one peer, which makes a few at once.
+CARRIED_EACH = 32
 # Downloads that run at once; the others wait.
 MAX_DOWNLOADS = 16
 SOCKET_NAME = "relevo.sock"
@@ -50,6 +54,8 @@ class ServeSettings:
         store_quota: most bytes to store for others.
         slots: most blocks given at once.
         slots_each: most blocks given at once to one peer.
+        carried: most directory calls carried for others at once.
+        carried_each: most directory calls carried for one peer at once.
         upload_limit: most bytes a second to others, all together; 0: no limit.
         download_limit: most bytes a second from others, all together; 0: no limit.
         max_downloads: most downloads that run at once.
@@ -69,6 +75,8 @@ class ServeSettings:
     store_quota: int = 10 << 30
     slots: int = SLOTS
     slots_each: int = SLOTS_EACH
+    carried: int = CARRIED
+    carried_each: int = CARRIED_EACH
     upload_limit: int = 0
     download_limit: int = 0
     max_downloads: int = MAX_DOWNLOADS

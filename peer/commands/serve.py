@@ -11,7 +11,7 @@ from core.limits import Limits
 from core.names import check_peer_name
 from core.options import config_option, log_option
 from peer.commands import params
-from peer.settings import MAX_DOWNLOADS, SLOTS, SLOTS_EACH
+from peer.settings import CARRIED, CARRIED_EACH, MAX_DOWNLOADS, SLOTS, SLOTS_EACH
 
 if TYPE_CHECKING:
     from peer.settings import Remembered
@@ -75,6 +75,22 @@ if TYPE_CHECKING:
     help="Most blocks given at once to one peer.",
 )
 @click.option(
+    "--max-carried",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=CARRIED,
+    show_default=True,
+    help="Most directory calls carried to central at once for other peers.",
+)
+@click.option(
+    "--max-carried-each",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=CARRIED_EACH,
+    show_default=True,
+    help="Most directory calls carried to central at once for one peer.",
+)
+@click.option(
     "--upload-limit",
     type=params.rate,
     default="none",
@@ -117,6 +133,8 @@ def serve(
     store_quota: int,
     max_blocks: int,
     max_blocks_each: int,
+    max_carried: int,
+    max_carried_each: int,
     upload_limit: int,
     download_limit: int,
     max_downloads: int,
@@ -148,6 +166,8 @@ def serve(
         store_quota=store_quota,
         slots=max_blocks,
         slots_each=max_blocks_each,
+        carried=max_carried,
+        carried_each=max_carried_each,
         upload_limit=upload_limit,
         download_limit=download_limit,
         max_downloads=max_downloads,

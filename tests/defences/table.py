@@ -605,4 +605,23 @@ DEFENCES = (
         "            broken = False\n",
         "test_a_neighbours_list_that_is_none_is_begun_again_at_central_and_nothing_comes_twice",
     ),
+    # 37: look-ups
+    _defence(
+        "central/servicer.py",
+        "await self._turns.run(who_calls(context), lambda: self._catalogue.list_files(request))",
+        "await self._catalogue.list_files(request)",
+        "test_a_member_that_searches_all_the_time_keeps_nobody_waiting",
+    ),
+    _defence(
+        "central/sqlite_patience.py",
+        "                    db.interrupt()",
+        "                    pass",
+        "test_a_search_that_takes_too_long_is_given_up_and_its_thread_serves_others",
+    ),
+    _defence(
+        "peer/relay_servicer.py",
+        "        self._carried = Shares(carried, carried_each)",
+        "        self._carried = Shares(carried * 1000, carried_each * 1000)",
+        "test_so_many_calls_are_carried_at_once_for_each_caller_and_for_all",
+    ),
 )

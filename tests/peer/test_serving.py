@@ -79,6 +79,7 @@ class Echo:
 
     def __init__(self):
         self.failure = None
+        self.gate = None
         self.asked = []
 
     def _note(self, request, answer):
@@ -88,7 +89,10 @@ class Echo:
         return answer
 
     async def list_files(self, request):
-        return self._note(request, central_pb2.ListFilesResponse(next_page_token="list"))
+        answer = self._note(request, central_pb2.ListFilesResponse(next_page_token="list"))
+        if self.gate:
+            await self.gate.wait()
+        return answer
 
     async def locate_file(self, request):
         return self._note(request, central_pb2.LocateFileResponse(next_page_token="locate"))
@@ -115,7 +119,8 @@ class Relay:
         self.channels = []
 
     async def start(self):
-        add_PeerRelayServicer_to_server(RelayServicer(self.serving, self.carrier), self.server.server)
+        servicer = RelayServicer(self.serving, self.carrier, carried=4, carried_each=3)
+        add_PeerRelayServicer_to_server(servicer, self.server.server)
         self.port = self.server.listen("127.0.0.1:0")
         await self.server.start()
         self.stub = self.connect()
@@ -446,3 +451,35 @@ def test_the_choosers_memory_is_bounded_over_contents_and_gifts():
         chooser.choose(b"one", 1 << 4000, 4096)
     assert 0 < chooser._bytes <= 100_000
     assert len(chooser._rounds[b"one"]) <= 32
+
+
+async def test_so_many_calls_are_carried_at_once_for_each_caller_and_for_all(relay):
+    """The calls of others go on under this peer's name: who has too many carried must not use up its share."""
+    relay.carrier.gate = asyncio.Event()
+
+    def carried(stub):
+        return asyncio.ensure_future(stub.ListFiles(pb2.PeerRelayListFilesRequest(), timeout=10))
+
+    async def refused(call):
+        with pytest.raises(grpc.RpcError) as caught:
+            await call
+        error = from_rpc_error(caught.value)
+        assert (type(error), error.retry_after) == (errors.Busy, 0.5)
+
+    async with asyncio.timeout(10):
+        mallory = [carried(relay.stub) for _ in range(3)]
+        while len(relay.carrier.asked) < 3:  # noqa: ASYNC110 - the carrier tells nobody
+            await asyncio.sleep(0.001)
+        await refused(carried(relay.stub))
+        ana, ben = relay.connect(), relay.connect()
+        hers = carried(ana)
+        while len(relay.carrier.asked) < 4:  # noqa: ASYNC110 - the carrier tells nobody
+            await asyncio.sleep(0.001)
+        await refused(carried(ben))
+        relay.carrier.gate.set()
+        await asyncio.gather(*mallory, hers)
+        relay.carrier.failure = errors.NotFound("nothing there")
+        for _ in range(5):
+            with pytest.raises(grpc.RpcError) as caught:
+                await carried(relay.stub)
+            assert type(from_rpc_error(caught.value)) is errors.NotFound, "failures give their places back"
