@@ -54,20 +54,24 @@ class Catalogue:
         self._wall = wall
         self._first_version = first_version
 
-    async def publish(self, caller: Caller, batch: Batch) -> bytes:
+    async def publish(self, caller: Caller, read: Callable[[], Batch]) -> bytes:
         """Applies changes of a peer's library and returns the serialized PublishFilesResponse.
 
+        They are read when it is their turn: that takes a while for a large batch, and many may wait.
+
         Raises:
+            Busy: too many changes of this peer wait.
+            InvalidInput: one breaks a rule.
             SessionUnknown, SessionMismatch, SessionSuperseded: as `Sessions.require`.
             VersionConflict: the changes build on another version than central's.
             OverQuota: the peer would publish more than one may, and more than before.
         """
         await self._sessions.check_owner(caller.peer_id, caller.session_id)
-        return await self._mutations.run(caller.peer_id, caller.request_id, lambda: self._publish(caller, batch))
+        return await self._mutations.run(caller.peer_id, caller.request_id, lambda: self._publish(caller, read))
 
-    async def _publish(self, caller: Caller, batch: Batch) -> bytes:
+    async def _publish(self, caller: Caller, read: Callable[[], Batch]) -> bytes:
         await self._sessions.require(caller.peer_id, caller.session_id)
-        batch = replace(batch, first_version=self._first_version())
+        batch = replace(read(), first_version=self._first_version())
         answer = pb2.PublishFilesResponse(catalogue_version=batch.version).SerializeToString()
         receipt = Receipt(caller.peer_id, caller.request_id, answer, self._wall())
         async with self._placements.publishing(caller.peer_id, batch):

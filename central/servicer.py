@@ -4,6 +4,7 @@ Look-ups take turns: a search may take long, and whoever makes many is to wait f
 """
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from central import decode, fields
@@ -58,7 +59,7 @@ class DirectoryServicer(CentralDirectoryServicer):
     async def PublishFiles(self, request: pb2.PublishFilesRequest, context: Any) -> pb2.PublishFilesResponse:
         author = decode.caller(request)
         caller().check_is(author.peer_id)
-        answer = await self._catalogue.publish(author, decode.batch(request))
+        answer = await self._catalogue.publish(author, partial(decode.batch, request))
         return pb2.PublishFilesResponse.FromString(answer)
 
     async def ListFiles(self, request: pb2.ListFilesRequest, context: Any) -> pb2.ListFilesResponse:

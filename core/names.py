@@ -1,5 +1,6 @@
 """Names of files and peers: what is refused, how names are compared, and how they are shown."""
 
+import re
 import unicodedata
 
 from core.errors import InvalidInput
@@ -8,6 +9,8 @@ MAX_PATH_BYTES = 4096
 MAX_PART_BYTES = 255
 MAX_PEER_NAME = 64
 ID_PREFIX = 4
+# Unicode's category Cc, which will never have others.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def check_path(path: str, field: str = "path") -> str:
@@ -39,7 +42,7 @@ def path_problem(path: str) -> str:
         return "it is absolute"
     if "\\" in path:
         return "it contains a backslash"
-    if any(unicodedata.category(char) == "Cc" for char in path):
+    if _CONTROL.search(path):
         return "it contains a control character"
     if not unicodedata.is_normalized("NFC", path):
         return "it is not in Unicode normal form C"

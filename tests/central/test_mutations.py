@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from central.mutations import Mutations
+from central.mutations import MOST_WAITING, Mutations
+from core.errors import Busy
 
 
 class Receipts:
@@ -90,3 +91,28 @@ async def test_a_caller_that_gives_up_does_not_stop_the_work(mutations):
     await mutations.drained()
     assert done == [1]
     assert not mutations._running
+
+
+async def test_so_many_changes_of_one_author_wait_also_when_nobody_waits_for_them(mutations):
+    go_on = asyncio.Event()
+
+    async def work():
+        await go_on.wait()
+        return b"answer"
+
+    def asked(author, number):
+        return asyncio.create_task(mutations.run(author, f"{number}", work))
+
+    waiting = [asked("mallory", number) for number in range(MOST_WAITING + 1)]
+    with pytest.raises(Busy) as caught:
+        await waiting.pop()
+    assert caught.value.retry_after == 0.5
+    for one in waiting[5:]:
+        one.cancel()
+    with pytest.raises(Busy):
+        await asked("mallory", 99)
+    ana = asked("ana", 1)
+    go_on.set()
+    assert await ana == b"answer"
+    await mutations.drained()
+    assert await asked("mallory", 99) == b"answer"

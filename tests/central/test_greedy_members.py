@@ -1,4 +1,4 @@
-"""Searches that take long, of one member, beside the look-ups of the others."""
+"""One member that asks for much, beside the calls of the others."""
 
 import asyncio
 import time
@@ -7,10 +7,12 @@ from contextlib import suppress
 import grpc
 import pytest
 
+from central.mutations import MOST_WAITING
 from central.quotas import Quotas
 from central.sqlite_store import READERS, SqliteStore
 from central.store import Batch, Entry, FileQuery, PeerRecord, Receipt
-from core.errors import InvalidInput
+from core.errors import Busy, InvalidInput
+from core.status import from_rpc_error
 from relevo.v1 import central_directory_pb2 as pb2
 
 # Each path takes SQLite some 50 ms with this pattern, and no index helps.
@@ -23,7 +25,7 @@ CONTENT = b"c" * 32
 async def store(tmp_path):
     store = await SqliteStore.open(tmp_path / "data", longest_search=0.4)
     await store.login(PeerRecord("a" * 52, b"key", "ana", (), "s" * 32, 1, 1.0), Receipt("a", "1", b"", 1.0))
-    added = tuple(Entry(path, CONTENT, 10, 1.0) for path in DEEP)
+    added = tuple(Entry(path, CONTENT, 10, 1.0) for path in DEEP[:60])
     await store.publish("a" * 52, Batch(0, added=added), Receipt("a", "2", b"", 1.0), Quotas())
     yield store
     await store.close()
@@ -70,3 +72,16 @@ async def test_a_member_that_searches_all_the_time_keeps_nobody_waiting(secure_n
         for one in flood:
             one.cancel()
         await asyncio.wait(flood)
+
+
+async def test_a_member_that_publishes_much_at_once_is_told_to_wait_and_the_others_are_not(secure):
+    mallory, ana = await secure.logged_in(), await secure.logged_in()
+    large = {f"{number:04}/" + "/".join(["z" * 240] * 3): CONTENT for number in range(1_000)}
+    flood = [asyncio.ensure_future(mallory.stub.PublishFiles(mallory.publish_request(large))) for _ in range(200)]
+    for number in range(3):
+        await asyncio.wait_for(ana.publish({f"{number}.txt": CONTENT}), 5)
+    ended = await asyncio.gather(*flood, return_exceptions=True)
+    refused = [from_rpc_error(error) for error in ended if isinstance(error, grpc.RpcError)]
+    busy = [error.retry_after for error in refused if type(error) is Busy]
+    assert len(busy) >= 200 - 2 * MOST_WAITING
+    assert set(busy) == {0.5}
