@@ -105,12 +105,12 @@ async def test_so_many_changes_of_one_author_wait_also_when_nobody_waits_for_the
 
     waiting = [asked("mallory", number) for number in range(MOST_WAITING + 1)]
     with pytest.raises(Busy) as caught:
-        await waiting.pop()
+        await asyncio.wait_for(waiting.pop(), 5)
     assert caught.value.retry_after == 0.5
     for one in waiting[5:]:
         one.cancel()
     with pytest.raises(Busy):
-        await asked("mallory", 99)
+        await asyncio.wait_for(asked("mallory", 99), 5)
     ana = asked("ana", 1)
     go_on.set()
     assert await ana == b"answer"

@@ -458,7 +458,7 @@ async def test_so_many_calls_are_carried_at_once_for_each_caller_and_for_all(rel
     relay.carrier.gate = asyncio.Event()
 
     def carried(stub):
-        return asyncio.ensure_future(stub.ListFiles(pb2.PeerRelayListFilesRequest(), timeout=10))
+        return asyncio.ensure_future(stub.ListFiles(pb2.PeerRelayListFilesRequest(), timeout=5))
 
     async def refused(call):
         with pytest.raises(grpc.RpcError) as caught:
@@ -466,7 +466,7 @@ async def test_so_many_calls_are_carried_at_once_for_each_caller_and_for_all(rel
         error = from_rpc_error(caught.value)
         assert (type(error), error.retry_after) == (errors.Busy, 0.5)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(5):
         mallory = [carried(relay.stub) for _ in range(3)]
         while len(relay.carrier.asked) < 3:  # noqa: ASYNC110 - the carrier tells nobody
             await asyncio.sleep(0.001)
