@@ -32,6 +32,8 @@ KIB = 1024
 MIB = 1024 * KIB
 CENTRAL_MESSAGE = 1 * MIB
 PEER_MESSAGE = 2 * MIB
+# Blocks go one way only. What a peer is asked with is small, but for the set of blocks that a download lacks.
+PEER_REQUEST = 320 * KIB
 # On the Unix socket between a daemon and its own user: pages with long paths and many sources.
 CONTROL_MESSAGE = 16 * MIB
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -60,8 +62,8 @@ _CLIENT = (
 )
 
 
-def _sizes(max_message: int) -> tuple[tuple[str, int], ...]:
-    return (("grpc.max_receive_message_length", max_message), ("grpc.max_send_message_length", max_message))
+def _sizes(received: int, sent: int) -> tuple[tuple[str, int], ...]:
+    return (("grpc.max_receive_message_length", received), ("grpc.max_send_message_length", sent))
 
 
 def _limits(limits: Limits) -> tuple[tuple[str, int], ...]:
@@ -87,7 +89,7 @@ def open_channel(
     With `material` it speaks TLS, and only the holder of a certificate of that `name` passes the handshake; without, it
     speaks in plaintext. A call that is answered with bytes which are no message fails with DATA_LOSS.
     """
-    options = [*_CLIENT, *_sizes(max_message)]
+    options = [*_CLIENT, *_sizes(max_message, max_message)]
     if material is None:
         return strict(grpc.aio.insecure_channel(address, options=options))
     credentials = channel_credentials(material)
@@ -106,6 +108,7 @@ class Server:
         self,
         max_message: int = PEER_MESSAGE,
         *,
+        max_request: int | None = None,
         way_in: WayIn = PLAINTEXT,
         credentials: ServerCredentials | None = None,
         inspectable: bool = True,
@@ -115,6 +118,7 @@ class Server:
 
         Args:
             max_message: most bytes of a message in either direction.
+            max_request: most bytes of a request, when they are fewer: a caller may have hundreds under way.
             way_in: tells who calls.
             credentials: what makes those for TLS; None serves in plaintext.
             inspectable: whether health checking and reflection are served as well.
@@ -123,7 +127,7 @@ class Server:
         limits = limits or Limits()
         self.server = grpc.aio.server(
             interceptors=[StatusInterceptor(way_in, limits)],
-            options=[*_SERVER, *_limits(limits), *_sizes(max_message)],
+            options=[*_SERVER, *_limits(limits), *_sizes(max_request or max_message, max_message)],
         )
         self.port = 0
         self._credentials = credentials

@@ -18,7 +18,7 @@ from core.limits import Limits
 from core.listening import bind
 from core.own_directory import claim
 from core.reachable import advertised
-from core.rpc import CONTROL_MESSAGE, Server
+from core.rpc import CONTROL_MESSAGE, PEER_REQUEST, Server
 from core.tls import server_credentials
 from peer.carrying import DirectCarrier
 from peer.central_time import CentralTime
@@ -298,9 +298,10 @@ class Peer:
 def _server(credentials: Credentials | None, limits: Limits, wall: Callable[[], float]) -> Server:
     """Returns the server for other peers: only members get in, or anybody in plaintext."""
     if credentials is None:
-        return Server(way_in=PLAINTEXT, limits=limits)
+        return Server(max_request=PEER_REQUEST, way_in=PLAINTEXT, limits=limits)
     way_in = Certificates(credentials.trust, wall)
-    return Server(way_in=way_in, credentials=server_credentials(credentials.material), limits=limits)
+    made = server_credentials(credentials.material)
+    return Server(max_request=PEER_REQUEST, way_in=way_in, credentials=made, limits=limits)
 
 
 def _identity(home: Path) -> Identity:

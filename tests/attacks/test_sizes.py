@@ -1,11 +1,15 @@
 """Whatever is too large is refused before it takes memory."""
 
+import asyncio
 import gzip
 import zlib
 
+import grpc
 import pytest
 
-from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetManifestRequest
+from core.rpc import PEER_REQUEST
+from peer.serving import MOST_BITMAP
+from relevo.v1.peer_relay_pb2 import BlockSet, GetBlockRequest, GetManifestRequest
 
 BLOCK = "/relevo.v1.PeerRelay/GetBlock"
 MIB = 1 << 20
@@ -28,15 +32,34 @@ async def still_serves(server):
 
 async def test_a_message_over_the_limit_is_refused(server, raw):
     connection, before = await raw(server), server.peak()
-    stream = await connection.call(BLOCK, bytes(2 * MIB + 1), deadline=10)
+    stream = await connection.call(BLOCK, bytes(PEER_REQUEST + 1), deadline=10)
     assert (await connection.answer(stream))["grpc-status"] == REFUSED
     assert server.peak() - before < 16 * MIB
     await still_serves(server)
 
 
+async def test_the_largest_set_of_blocks_is_no_message_over_the_limit(server):
+    """What a download of 2 TiB lacks when it begins; here it is refused as what the content has not."""
+    lacking = BlockSet(bitmap=b"\xff" * MOST_BITMAP)
+    async with server.honest() as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GetBlock(GetBlockRequest(content_id=server.content_id, lacking=lacking), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_hundreds_of_large_requests_at_once_take_little_memory(server):
+    before = server.peak()
+    padded = GetBlockRequest(content_id=server.content_id, lacking=BlockSet(bitmap=bytes(2 * MIB - 4096)))
+    async with server.honest() as stub:
+        calls = [stub.GetBlock(padded, timeout=30) for _ in range(200)]
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert {error.code() for error in ended} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert server.peak() - before < 128 * MIB
+
+
 async def test_a_message_that_says_that_it_is_huge_is_refused_at_once(server, raw):
     connection, before = await raw(server), server.peak()
-    for length in (2 * MIB + 1, 1 << 31, (1 << 32) - 1):
+    for length in (PEER_REQUEST + 1, 1 << 31, (1 << 32) - 1):
         stream = await connection.call(BLOCK, b"beginning", deadline=10, length=length)
         assert (await connection.answer(stream))["grpc-status"] == REFUSED
     assert server.peak() - before < 16 * MIB
@@ -45,8 +68,8 @@ async def test_a_message_that_says_that_it_is_huge_is_refused_at_once(server, ra
 
 @pytest.mark.parametrize(("encoding", "wrap"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 async def test_a_small_message_that_unpacks_to_a_large_one_is_refused(server, raw, encoding, wrap):
-    bomb = wrap(bytes(128 * MIB), 1)
-    assert len(bomb) < 2 * MIB, "it passes the limit until it is unpacked"
+    bomb = wrap(bytes(128 * MIB))
+    assert len(bomb) < PEER_REQUEST, "it passes the limit until it is unpacked"
     connection, before = await raw(server), server.peak()
     for _ in range(3):
         stream = await connection.call(BLOCK, bomb, deadline=10, compressed=True, encoding=encoding)

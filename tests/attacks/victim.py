@@ -19,7 +19,7 @@ from core.certificates import from_pem
 from core.content import Layout, digest
 from core.limits import Limits, open_files
 from core.manifest import Manifest
-from core.rpc import PEER_MESSAGE, Server, tune_allocator
+from core.rpc import PEER_MESSAGE, PEER_REQUEST, Server, tune_allocator
 from core.tls import Material, server_credentials
 from core.trust import Trust
 from peer.relay_servicer import RelayServicer
@@ -56,6 +56,7 @@ async def main(directory: Path, limits: Limits) -> None:
     trust = Trust(1, from_pem(authorities))
     server = Server(
         PEER_MESSAGE,
+        max_request=PEER_REQUEST,
         way_in=Certificates(lambda: trust, time.time),
         credentials=server_credentials(lambda: Material(key, chain, authorities)),
         limits=limits,

@@ -128,10 +128,16 @@ DEFENCES = (
     # 7: sizes
     _defence(
         "core/rpc.py",
-        '("grpc.max_receive_message_length", max_message)',
+        '("grpc.max_receive_message_length", received)',
         '("grpc.max_receive_message_length", -1)',
         "test_a_request_over_the_limit_is_refused_before_it_is_read",
         "test_a_small_message_that_unpacks_to_a_large_one_is_refused",
+    ),
+    _defence(
+        "peer/daemon.py",
+        "Server(max_request=PEER_REQUEST, way_in=PLAINTEXT, limits=limits)",
+        "Server(way_in=PLAINTEXT, limits=limits)",
+        "test_a_peer_takes_no_request_as_large_as_a_block",
     ),
     _defence(
         "core/rpc.py",

@@ -10,6 +10,7 @@ from central.quotas import Quotas
 from central.server import running_central
 from central.settings import Settings
 from core import errors
+from core.content import MAX_BLOCK
 from core.limits import Limits
 from core.manifest import manifest_of
 from core.rpc import open_channel
@@ -20,6 +21,8 @@ from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import content_pb2
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
+from relevo.v1.peer_relay_pb2 import BlockSet, GetBlockRequest
+from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub
 
 BYTES = b"some bytes"
 
@@ -119,6 +122,17 @@ async def test_a_connection_of_the_daemons_user_stays_however_long_nothing_is_as
     await closed_when_idle(f"127.0.0.1:{peer.server.port}")
     with pytest.raises(TimeoutError):
         await closed_when_idle(control_address(peer.settings.home))
+
+
+async def test_a_peer_takes_no_request_as_large_as_a_block(network):
+    peer, _ = await network.join("ana", {"a.txt": BYTES})
+    async with open_channel(f"127.0.0.1:{peer.server.port}") as channel:
+        relay = PeerRelayStub(channel)
+        asked = GetBlockRequest(content_id=manifest_of(BYTES).content_id, lacking=BlockSet(bitmap=bytes(MAX_BLOCK)))
+        async with fails_with(errors.Busy):
+            await relay.GetBlock(asked, timeout=10)
+        asked.lacking.bitmap = b"\1"
+        assert (await relay.GetBlock(asked, timeout=10)).data == BYTES
 
 
 async def test_status_says_what_central_does_not_take(tmp_path):
