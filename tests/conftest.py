@@ -1,6 +1,7 @@
 """Settings for all tests: hypothesis draws the same examples at every run, and a loaded machine is no failure."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -10,3 +11,6 @@ settings.register_profile("default", deadline=None, derandomize=True, suppress_h
 # For hunting: draws anew at every run, and more.
 settings.register_profile("hunt", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that: what tests start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
