@@ -12,5 +12,5 @@ settings.register_profile("default", deadline=None, derandomize=True, suppress_h
 settings.register_profile("hunt", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# A shell starts what runs in the background with Ctrl-C ignored, and children inherit that: what tests start would, too.
+# A shell starts what runs in the background with Ctrl-C ignored, and children inherit that, those of tests too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
