@@ -112,15 +112,17 @@ class Programs:
     ) -> None:
         self.close()
 
-    def serve(self, name: str, *arguments: str | Path) -> Program:
+    def serve(self, name: str, *arguments: str | Path, inside: Sequence[str] = ()) -> Program:
         """Starts a program that serves, such as `central serve`, and returns it when it is ready.
+
+        `inside` begins its command line: what runs it on another host, for one.
 
         Raises:
             Failed: it does not get ready.
         """
         log = self.base / f"{name}.log"
         with log.open("ab") as errors:
-            return Program(name, self._start(_module(arguments), errors), log)
+            return Program(name, self._start([*inside, *_module(arguments)], errors), log)
 
     def launch(self, command: Sequence[str], log: Path) -> "subprocess.Popen[str]":
         """Starts somebody else's program, by its absolute path; what it says goes to `log`."""

@@ -1,0 +1,259 @@
+"""`make bench-swarm`: one file to many peers, beside the least time in which any scheme could do it.
+
+Real daemons, TLS and tokens as they come, each in a network namespace of its own whose link is shaped both ways
+(bench/hosts.py). For a file of F bytes, a first holder that sends u bytes a second and N downloaders that send u_i and
+receive d_i, no scheme ends before max(F/u, F/min d_i, N·F/(u + Σu_i)) (Kumar and Ross, "Peer-assisted file
+distribution: the minimum distribution time", 2006). The rates are those of one plain TCP stream between two such hosts.
+The clock of each downloader runs from when its daemon has taken the download to when the file is in place.
+"""
+
+import hashlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from bench.hosts import Host, Hosts, missing, plain_stream
+from bench.programs import Failed, Programs, until
+from bench.scenery import MIB, Peer, random_name, write_random
+from core.content import Layout
+from core.times import from_timestamp
+from peer.commands.client import Daemon
+from relevo.v1 import peer_control_pb2 as pb2
+from relevo.v1.content_pb2 import CatalogueFile
+
+MBIT = 1e6
+PATIENCE = 300.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured.
+
+    Attributes:
+        name: says it in a few words.
+        downloaders: how many.
+        mib: size of the file.
+        mbit: rate of every link, each way.
+        slow: part of that which the last downloader's link sends.
+        apart: seconds from one downloader's start to the next one's.
+        kill: whether the first holder is killed as soon as the others have every block together.
+    """
+
+    name: str
+    downloaders: int
+    mib: int
+    mbit: float
+    slow: float = 1.0
+    apart: float = 0.0
+    kill: bool = False
+
+
+@dataclass
+class Result:
+    """What came out.
+
+    Attributes:
+        bound: least seconds in which the last could have finished, or each newcomer of those who come one by one.
+        seconds: of each downloader, in the order in which they began.
+        copies: of the file that the first holder sent.
+    """
+
+    case: Case
+    rate: float
+    bound: float
+    seconds: list[float] = field(default_factory=list)
+    copies: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """The slowest downloader's time to the bound."""
+        return max(self.seconds) / self.bound
+
+
+CASES = (
+    Case("8 peers", 8, 64, 50),
+    Case("16 peers", 16, 64, 50),
+    Case("8 peers, large file, slow links", 8, 128, 20),
+    Case("16 peers, small file, slow links", 16, 32, 20),
+    Case("8 peers, one sends a fifth", 8, 64, 50, slow=0.2),
+    Case("8 peers, one every 2 s", 8, 64, 50, apart=2.0),
+    Case("8 peers, first holder killed", 8, 64, 50, kill=True),
+)
+
+
+def least_time(size: float, up: float, ups: list[float], downs: list[float]) -> float:
+    """Returns the seconds before which no scheme ends; rates in bytes a second."""
+    return max(size / up, size / min(downs), len(ups) * size / (up + sum(ups)))
+
+
+class Swarm:
+    """The hosts and daemons of one case."""
+
+    def __init__(self, case: Case, programs: Programs, hosts: Hosts) -> None:
+        self._case = case
+        self._programs = programs
+        rate = case.mbit * MBIT
+        central = hosts.add("central")
+        self._first = hosts.add("first", rate, rate)
+        last = case.downloaders - 1
+        self._others = [
+            hosts.add(f"peer{index}", rate * (case.slow if index == last else 1.0), rate)
+            for index in range(case.downloaders)
+        ]
+        self.rate = plain_stream(self._first, self._others[0], round(rate / 8 * 2))
+        data = programs.base / "central"
+        programs.serve(
+            "central", "central", "serve", "--data", data, "--listen", f"{central.address}:7400", inside=central.inside
+        )
+        invite = ("central", "invite", "--data", data, "--uses", str(case.downloaders + 1))
+        self._token = programs.finish(programs.begin(*invite, "--address", f"{central.address}:7400")).strip()
+        self._holder = self._serve(self._first)
+        self.size = case.mib * MIB
+        write_random(self.size, self._holder)
+        self._peers = [self._serve(host) for host in self._others]
+
+    def _serve(self, host: Host) -> Peer:
+        peer = Peer(host.name, self._programs.base / host.name)
+        peer.shared.mkdir(parents=True)
+        peer.program = self._programs.serve(
+            *(peer.name, "peer", "--home", peer.home, "serve", peer.shared, "--name", peer.name),
+            *("--join", self._token),
+            inside=host.inside,
+        )
+        return peer
+
+    def run(self) -> Result:
+        """Fetches the file with everybody, compares the bytes, and returns what came out."""
+        case = self._case
+        slow = [self.rate] * (case.downloaders - 1) + [self.rate * case.slow]
+        downs = [self.rate] * case.downloaders
+        # Whoever comes alone finds at least one whole upload, and can take no more than its own link does.
+        bound = self.size / self.rate if case.apart else least_time(self.size, self.rate, slow, downs)
+        result = Result(case, self.rate, bound)
+        name = random_name(self.size)
+        daemons = [Daemon(peer.home) for peer in self._peers]
+        file = until("the file is listed everywhere", lambda: _listed(daemons, name), 60)
+        until("everybody is connected", lambda: [1 for one in daemons if len(list(one.peers())) > case.downloaders], 30)
+        running: list[tuple[Daemon, str]] = []
+        for daemon, peer in zip(daemons, self._peers, strict=True):
+            running.append((daemon, daemon.start_download(file, peer.shared).transfer_id))
+            time.sleep(case.apart)
+        sent = self._kill_when_spread(running) if case.kill else None
+        transfers = [self._ended(daemon, transfer_id) for daemon, transfer_id in running]
+        result.seconds = [from_timestamp(one.end_time) - from_timestamp(one.start_time) for one in transfers]
+        if sent is None:
+            with Daemon(self._holder.home) as holder:
+                sent = holder.status().sent_bytes
+        result.copies = sent / self.size
+        wanted = _digest(self._holder.shared / name)
+        if any(_digest(peer.shared / name) != wanted for peer in self._peers):
+            raise Failed("the bytes differ")
+        return result
+
+    def _kill_when_spread(self, running: list[tuple[Daemon, str]]) -> int:
+        """Kills the first holder once the others hold every block together; returns how many bytes it has sent."""
+        layout = Layout(self.size)
+
+        def spread() -> bool:
+            time.sleep(0.05)
+            held = (blocks for peer in self._peers for blocks in _written(peer.shared, layout))
+            return len(set().union(*held)) == layout.block_count
+
+        until("the others hold every block together", spread, PATIENCE)
+        with Daemon(self._holder.home) as holder:
+            sent = holder.status().sent_bytes
+        if self._holder.program is not None:
+            self._holder.program.kill()
+        if not any(daemon.transfer(one).state == pb2.TRANSFER_STATE_RUNNING for daemon, one in running):
+            raise Failed("everybody had finished before the kill")
+        return sent
+
+    def _ended(self, daemon: Daemon, transfer_id: str) -> pb2.Transfer:
+        def ended() -> pb2.Transfer | None:
+            found = daemon.transfer(transfer_id)
+            return found if found.HasField("end_time") else None
+
+        transfer = until("a download ends", ended, PATIENCE)
+        if transfer.state != pb2.TRANSFER_STATE_DONE:
+            raise Failed(f"a download failed: {transfer.error_message}")
+        return transfer
+
+
+def _listed(daemons: list[Daemon], name: str) -> CatalogueFile | None:
+    for daemon in daemons:
+        found = list(daemon.files(name))
+        if not found:
+            time.sleep(0.1)
+            return None
+    return found[0]
+
+
+def _written(directory: Path, layout: Layout) -> Iterator[set[int]]:
+    """Yields the blocks of each file in progress that are wholly on the disk, not in a hole."""
+    for path in directory.glob(".relevo-*.part"):
+        with path.open("rb") as file:
+            yield {index for index in range(layout.block_count) if _is_written(file.fileno(), layout, index)}
+
+
+def _is_written(descriptor: int, layout: Layout, index: int) -> bool:
+    begin = layout.block_offset(index)
+    try:
+        if os.lseek(descriptor, begin, os.SEEK_DATA) != begin:
+            return False
+        return os.lseek(descriptor, begin, os.SEEK_HOLE) >= begin + layout.block_length(index)
+    except OSError:  # there is nothing but a hole to the end
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def measured(case: Case) -> Result:
+    """Runs one case from nothing, and leaves nothing behind."""
+    directory = tempfile.TemporaryDirectory(prefix="relevo-swarm-")
+    with directory as base, Hosts() as hosts, Programs(Path(base)) as programs:
+        return Swarm(case, programs, hosts).run()
+
+
+HEAD = ("case", "file, links", "least time", "last", "ratio", "median", "copies by the first holder")
+
+
+def row(result: Result) -> tuple[str, ...]:
+    """Returns a result as a row of the table."""
+    case = result.case
+    return (
+        case.name,
+        f"{case.mib} MiB, {case.mbit:.0f} Mbit/s",
+        f"{result.bound:.1f} s",
+        f"{max(result.seconds):.1f} s",
+        f"{result.ratio:.2f}",
+        f"{statistics.median(result.seconds) / result.bound:.2f}",
+        f"{result.copies:.2f}",
+    )
+
+
+@click.command()
+@click.argument("numbers", type=int, nargs=-1)
+@click.option("--repeat", default=1, show_default=True, help="Runs of each case.")
+def main(numbers: tuple[int, ...], repeat: int) -> None:
+    """Measures the cases, or those of these NUMBERS, counted from 0."""
+    if why := missing():
+        click.echo(f"not measured: {why}", err=True)
+        sys.exit(1)
+    click.echo(" | ".join(HEAD))
+    for number in numbers or range(len(CASES)):
+        for _ in range(repeat):
+            click.echo(" | ".join(row(measured(CASES[number]))))
+
+
+if __name__ == "__main__":
+    main()
