@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from random import Random
 
 from central import encode
 from central.decode import Caller, file_query, file_token
@@ -12,13 +13,17 @@ from central.quotas import Quotas
 from central.reports import Reports
 from central.roster import Roster
 from central.sessions import Sessions
-from central.store import Batch, FoundFile, Order, Receipt, Store
+from central.store import Batch, FoundFile, FoundHolder, Order, Page, PeerRecord, Receipt, Store
+from core.errors import NotFound
 from core.names import folded
 from core.pages import decode_token, encode_token
 from relevo.v1 import central_directory_pb2 as pb2
+from relevo.v1.content_pb2 import Holder
 
 # Holders of each content that are named when many are looked up: enough to share the work and to lose some.
 HOLDERS_EACH = 8
+# Peers that are fetching a content that are named at once: more than one of them asks.
+PARTIAL_HOLDERS = 50
 # A library that starts over begins at a version that no earlier one has had, also not at a central that was lost: a
 # peer that finds the version that it remembers need not publish anything.
 FIRST_VERSIONS = 1 << 52
@@ -42,6 +47,7 @@ class Catalogue:
         reports: Reports,
         quotas: Quotas,
         wall: Callable[[], float],
+        random: Random,
         first_version: Callable[[], int] = lambda: secrets.randbelow(FIRST_VERSIONS) + 1,
     ) -> None:
         self._store = store
@@ -52,6 +58,7 @@ class Catalogue:
         self._reports = reports
         self._quotas = quotas
         self._wall = wall
+        self._random = random
         self._first_version = first_version
 
     async def publish(self, caller: Caller, read: Callable[[], Batch]) -> bytes:
@@ -92,21 +99,41 @@ class Catalogue:
         return pb2.ListFilesResponse(files=files, next_page_token=file_token(request, key) if key else "")
 
     async def locate(self, content_id: bytes, page_token: str, limit: int) -> pb2.LocateFileResponse:
-        """Returns a page of holders: those that are doubted last, otherwise by peer id.
+        """Returns a page of holders: doubted ones last, else by peer id; on the first, some partial ones too.
 
         Raises:
-            NotFound: no live peer holds the content.
+            NotFound: no live peer holds the content, not even a part of it.
             InvalidInput: the token is not of this list.
         """
         key = decode_token(page_token, str)
-        size, found = await self._store.locate(content_id, str(key[0]) if key else "", limit)
-        holders = encode.fitting(
-            found.items, lambda one: encode.holder(one, doubted=self._reports.doubted(one.peer_id))
-        )
-        more = found.next is not None or len(holders) < len(found.items)
-        token = encode_token(found.items[len(holders) - 1].peer_id) if more and holders else ""
-        holders.sort(key=lambda holder: holder.doubted)
+        fetching = [] if key else self._fetching(content_id)
+        try:
+            size, found = await self._store.locate(content_id, str(key[0]) if key else "", limit)
+        except NotFound:
+            if not fetching:
+                raise
+            size, found = 0, Page((), None)
+        known = {one.peer_id for one in found.items}
+        partial = [peer for peer in fetching if peer.peer_id not in known]
+        partial = partial[: max(limit - len(found.items), limit // 2)]
+        complete = found.items[: limit - len(partial)]
+
+        def described(one: PeerRecord | FoundHolder) -> Holder:
+            doubted = self._reports.doubted(one.peer_id)
+            return encode.holder(one, doubted=doubted, complete=isinstance(one, FoundHolder))
+
+        everybody: tuple[PeerRecord | FoundHolder, ...] = (*complete, *partial)
+        holders = encode.fitting(everybody, described)
+        told = min(len(holders), len(complete))
+        more = found.next is not None or told < len(found.items)
+        token = encode_token(complete[told - 1].peer_id) if more and told else ""
+        holders.sort(key=lambda holder: (holder.doubted, not holder.complete))
         return pb2.LocateFileResponse(size_bytes=size, holders=holders, next_page_token=token)
+
+    def _fetching(self, content_id: bytes) -> list[PeerRecord]:
+        """Returns some of the live peers that are fetching a content."""
+        some = self._roster.fetching.some(content_id, PARTIAL_HOLDERS, self._random)
+        return [peer for peer_id in some if (peer := self._roster.get(peer_id)) is not None]
 
     async def locate_many(self, content_ids: Sequence[bytes]) -> pb2.LocateFilesResponse:
         """Returns a few holders of each content."""

@@ -88,13 +88,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One beat of a heartbeat stream; `trust_version` is what the peer goes by."""
+    """One beat of a heartbeat stream; `trust_version` is what the peer goes by, `fetching` has content ids."""
 
     peer_id: str
     session_id: str = field(repr=False)
     sequence: int
     free_bytes: int
     trust_version: int
+    fetching: tuple[bytes, ...] = ()
 
 
 def newcomer(request: pb2.LoginRequest, observed: str, now: float) -> Newcomer:
@@ -187,12 +188,14 @@ def beat(request: pb2.HeartbeatRequest) -> Beat:
     """Returns one beat."""
     if request.sequence < 1:
         raise InvalidInput("sequence", "beats are counted from 1")
+    fields.at_most(len(request.fetching_content_ids), fields.MAX_FETCHING, "fetching_content_ids")
     return Beat(
         fields.peer_id(request.peer_id),
         fields.hex_id(request.session_id, "session_id"),
         request.sequence,
         fields.free_bytes(request.free_bytes),
         request.trust_version,
+        tuple(fields.content_id(one, "fetching_content_ids") for one in request.fetching_content_ids),
     )
 
 

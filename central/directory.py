@@ -43,6 +43,7 @@ class Directory:
         random: Random | None = None,
     ) -> None:
         """Composes the directory; `restore` must follow."""
+        random = random or SystemRandom()
         self._store = store
         self.settings = settings or Settings()
         self.clock = clock
@@ -59,7 +60,7 @@ class Directory:
             quotas=quotas,
             doubted=lambda peer_id: reputation.doubted(peer_id, clock()),
             wall=wall,
-            random=random or SystemRandom(),
+            random=random,
         )
         self.sessions = Sessions(
             store=store,
@@ -79,6 +80,7 @@ class Directory:
             reports=self.reports,
             quotas=quotas,
             wall=wall,
+            random=random,
         )
 
     async def restore(self) -> None:

@@ -97,9 +97,9 @@ def catalogue_file(found: FoundFile) -> content_pb2.CatalogueFile:
     )
 
 
-def holder(found: FoundHolder, *, doubted: bool) -> content_pb2.Holder:
-    """Returns a peer that holds every block of a content, as it says."""
-    return content_pb2.Holder(peer=peer_info(found), complete=True, doubted=doubted)
+def holder(found: FoundHolder | PeerRecord, *, doubted: bool, complete: bool = True) -> content_pb2.Holder:
+    """Returns a peer that holds every block of a content, as it says, or is fetching it."""
+    return content_pb2.Holder(peer=peer_info(found), complete=complete, doubted=doubted)
 
 
 def located_files(found: Sequence[Sequence[FoundHolder]], doubted: Callable[[str], bool]) -> pb2.LocateFilesResponse:

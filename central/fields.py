@@ -17,6 +17,7 @@ from core.times import from_timestamp
 MAX_QUERY = 4096
 MAX_BATCH = 1000
 MAX_LOCATED = 500
+MAX_FETCHING = 64
 MAX_REASON = 500
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
 # What the storage engines can keep in an integer.

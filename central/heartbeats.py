@@ -191,6 +191,7 @@ class Heartbeats:
         if self._roster.leases.beat(beat.session_id, stream.number, self._directory.clock()):
             self._placements.joined()
         self._roster.update(beat.peer_id, free_bytes=beat.free_bytes)
+        self._roster.fetching.update(beat.peer_id, beat.fetching)
         stream.beat = beat
         await stream.owe(beat.sequence)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
+from central.fetching import Fetching
 from central.membership import Membership, State
 from central.neighbours import Assignment, Changes, Member, Neighbours
 from central.store import PeerRecord
@@ -28,11 +29,13 @@ class Roster:
     Attributes:
         leases: of the sessions.
         neighbours: who uses whom.
+        fetching: who is fetching what.
     """
 
     def __init__(self, leases: Membership, neighbours: Neighbours) -> None:
         self.leases = leases
         self.neighbours = neighbours
+        self.fetching = Fetching()
         self._peers: dict[str, PeerRecord] = {}
         self._sessions: dict[str, str] = {}
         self._streams: dict[str, Listener] = {}
@@ -92,6 +95,7 @@ class Roster:
         if older is not None:
             self._sessions.pop(older.session_id, None)
             self.leases.end(older.session_id)
+            self.fetching.update(peer.peer_id, ())
         self._enter(peer, now)
         return self._streams.pop(peer.peer_id, None)
 
@@ -100,6 +104,7 @@ class Roster:
         peer = self._peers.pop(peer_id)
         self._sessions.pop(peer.session_id, None)
         self.leases.end(peer.session_id)
+        self.fetching.update(peer_id, ())
         return self.neighbours.leave(peer_id), self._streams.pop(peer_id, None)
 
     def update(self, peer_id: str, *, free_bytes: int | None = None, catalogue_version: int | None = None) -> None:

@@ -86,7 +86,8 @@ class Recorder:
         class Noted:
             def __getattr__(self, rpc: str) -> Any:
                 def call(*arguments: Any, **options: Any) -> Any:
-                    recorder.calls.append((caller, recorder.names.get(address, address), rpc))
+                    name = "GetBlock" if rpc == "announced_block" else rpc
+                    recorder.calls.append((caller, recorder.names.get(address, address), name))
                     return getattr(real, rpc)(*arguments, **options)
 
                 return call

@@ -5,10 +5,9 @@ at hundreds of megabytes a second that was a tenth of all processor time. What i
 the order of fields, which no reader may rely on: the block comes last.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import grpc
 
 from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse
 
@@ -21,10 +20,11 @@ _LONGEST_VARINT = 10
 
 @dataclass(frozen=True, slots=True)
 class BlockAnswer:
-    """What a holder has answered: a block, or a piece of it, and which block it is."""
+    """What a holder has answered: a block, or a piece of it, which block it is, and whether first hand."""
 
     index: int
     data: bytes | memoryview
+    first_hand: bool = False
 
 
 def encoded(answer: GetBlockResponse, data: bytes | memoryview) -> bytes:
@@ -43,16 +43,15 @@ def decoded(raw: bytes) -> BlockAnswer:
     found = _block_at_the_end(raw)
     if found is None:
         message = GetBlockResponse.FromString(raw)
-        return BlockAnswer(message.index, message.data)
+        return BlockAnswer(message.index, message.data, message.first_hand)
     at, begin = found
-    return BlockAnswer(GetBlockResponse.FromString(raw[:at]).index, memoryview(raw)[begin:])
+    message = GetBlockResponse.FromString(raw[:at])
+    return BlockAnswer(message.index, memoryview(raw)[begin:], message.first_hand)
 
 
-def asking(channel: grpc.aio.Channel) -> Any:
-    """Returns what calls PeerRelay.GetBlock on a channel, and is answered with a BlockAnswer."""
-    return channel.unary_unary(
-        METHOD, request_serializer=GetBlockRequest.SerializeToString, response_deserializer=decoded
-    )
+def asking(make: Callable[..., Any]) -> Any:
+    """Returns what calls PeerRelay.GetBlock and is answered with a BlockAnswer; `make` is a channel's method."""
+    return make(METHOD, request_serializer=GetBlockRequest.SerializeToString, response_deserializer=decoded)
 
 
 def _block_at_the_end(raw: bytes) -> tuple[int, int] | None:

@@ -14,11 +14,26 @@ from core.rpc import CENTRAL_MESSAGE, PEER_MESSAGE, open_channel
 from peer.block_answers import asking
 from peer.credentials import Credentials
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
-from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub
 
 if TYPE_CHECKING:  # the async stubs exist for the type checker only
     from relevo.v1.central_directory_pb2_grpc import CentralDirectoryAsyncStub
-    from relevo.v1.peer_relay_pb2_grpc import PeerRelayAsyncStub
+    from relevo.v1.peer_relay_pb2_grpc import PeerRelayAsyncStub as _Stub
+else:
+    from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub as _Stub
+
+
+class RelayStub(_Stub):
+    """The stub for a peer. Its GetBlock is answered with a peer.block_answers.BlockAnswer.
+
+    gRPC's Python gives the initial metadata of a unary call with its answer only. Those of `announced_block`, which is
+    GetBlock called as a stream of one answer, are there as soon as the holder has sent them; on the wire nothing
+    differs.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        super().__init__(channel)
+        self.GetBlock = asking(channel.unary_unary)
+        self.announced_block = asking(channel.unary_stream)
 
 
 # Ports change when daemons restart, so a long-lived peer meets ever new addresses.
@@ -31,7 +46,7 @@ class _Peer(NamedTuple):
     """A channel to a peer, and the stub on it: making one takes as long as a good part of a call."""
 
     channel: grpc.aio.Channel
-    stub: "PeerRelayAsyncStub"
+    stub: RelayStub
 
 
 class Channels:
@@ -51,10 +66,8 @@ class Channels:
             self._centrals[address] = self._opened(address, CENTRAL_MESSAGE, name)
         return CentralDirectoryStub(self._centrals[address])
 
-    def peer(self, address: str, peer_id: str) -> "PeerRelayAsyncStub":
+    def peer(self, address: str, peer_id: str) -> RelayStub:
         """Returns the stub for a peer at `host:port`; use it at once, and ask again for the next call.
-
-        Its GetBlock is answered with a peer.block_answers.BlockAnswer.
 
         Raises:
             Unreachable: the peer has been revoked. Its certificate would still pass the handshake.
@@ -62,7 +75,10 @@ class Channels:
         if self._credentials and peer_id in self._credentials.trust().revoked:
             raise Unreachable("it has been revoked by the network's operator, and is not called any more")
         key = (address, peer_id)
-        peer = self._peers.pop(key, None) or _with_stub(self._opened(address, PEER_MESSAGE, peer_name(peer_id)))
+        peer = self._peers.pop(key, None)
+        if peer is None:
+            channel = self._opened(address, PEER_MESSAGE, peer_name(peer_id))
+            peer = _Peer(channel, RelayStub(channel))
         self._peers[key] = peer  # the most recently used comes last
         if len(self._peers) > MOST_PEERS:
             self._retire(self._peers.pop(next(iter(self._peers))).channel)
@@ -94,9 +110,3 @@ class Channels:
         task = asyncio.create_task(channel.close(_DRAIN))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-
-def _with_stub(channel: grpc.aio.Channel) -> _Peer:
-    stub = PeerRelayStub(channel)
-    stub.GetBlock = asking(channel)
-    return _Peer(channel, stub)

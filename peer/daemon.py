@@ -47,6 +47,7 @@ from peer.settings import ServeSettings, control_address, control_socket
 from peer.storing import Storing
 from peer.transfer import Downloader
 from peer.transfers import Transfers
+from peer.unfinished import Unfinished
 from peer.uploads import Uploads
 from relevo.v1.content_pb2 import Neighbours
 from relevo.v1.peer_control_pb2_grpc import add_PeerControlServicer_to_server
@@ -92,13 +93,27 @@ class Peer:
             self.identity,
             self.channels,
             settings.centrals,
-            Introduction(settings.name, self._addresses, self._free_bytes, self._trust_version),
+            Introduction(
+                settings.name,
+                self._addresses,
+                self._free_bytes,
+                self._trust_version,
+                lambda: self.unfinished.content_ids,
+            ),
             clock=clock,
             wall=wall,
         )
         self.renewal = self._renewal(member, clock)
-        sending = Sending(Limiter(clock, settings.upload_limit))
-        self.serving = Serving(self.library, slots=settings.slots, slots_each=settings.slots_each, sending=sending)
+        self.unfinished = Unfinished()
+        self.unfinished.changed = self.session.beat_soon
+        self.serving = Serving(
+            self.library,
+            clock,
+            self.unfinished,
+            slots=settings.slots,
+            slots_each=settings.slots_each,
+            sending=Sending(Limiter(clock, settings.upload_limit)),
+        )
         self.keeping = Keeping(Journal(settings.home / "journal.db"))
         self.transfers = Transfers(
             wall,
@@ -116,6 +131,7 @@ class Peer:
             self.identity.peer_id,
             clock,
             accuse=self.reporter.accuse,
+            unfinished=self.unfinished,
         )
         self.storing = Storing(
             library=self.library,
@@ -193,6 +209,7 @@ class Peer:
             steps.push_async_callback(self.library.close)
             steps.push_async_callback(self.control.stop, DRAIN)
             steps.push_async_callback(self.server.stop, DRAIN)
+            steps.callback(self.unfinished.close)
             steps.push_async_callback(self.transfers.close)
             steps.push_async_callback(self.control.not_serving)
             steps.push_async_callback(self.server.not_serving)

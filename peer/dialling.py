@@ -4,15 +4,11 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from core.addresses import is_loopback, join_address, leads_astray, numeric, split_address
 from core.errors import InvalidInput, Unreachable
 from core.names import printable
-from peer.channels import Channels
-
-if TYPE_CHECKING:
-    from relevo.v1.peer_relay_pb2_grpc import PeerRelayAsyncStub
+from peer.channels import Channels, RelayStub
 
 log = logging.getLogger("relevo.dialling")
 
@@ -38,7 +34,7 @@ class Dialler:
         self._clock = clock
         self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
 
-    async def peer(self, address: str, peer_id: str) -> "PeerRelayAsyncStub":
+    async def peer(self, address: str, peer_id: str) -> RelayStub:
         """Returns the stub for the peer at `host:port`; use it at once, and ask again for the next call.
 
         Raises:

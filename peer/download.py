@@ -1,26 +1,35 @@
-"""The download scheduler: which block to ask of which holder, and when. Pure: events in, decisions out.
+"""The download scheduler: whom to ask for what, and when. Pure: events in, decisions out.
 
 `Download.handle` takes what happened and returns what to do. It reads no clock, opens no connection and sees no bytes:
 whoever performs the decisions (peer/swarm.py) checks each block before it says `Stored`.
 
-    Fetch ──> Arrived ──> Store ──> Stored          the block is in the file
-      │          │           └────> Lied            the holder is dropped for good, the block is asked of another
-      │          └ (another answer came first: nothing to do)
-      ├──> Held, Moved                              its deadline stops, or begins anew
-      ├──> Failed, Declined                         the holder rests, the block is asked of another
-      ├──> Lied                                     the holder is dropped for good
-      ├──> Gone                                     the holder is dropped until it joins again
-      └──> (its deadline passes) ──> Cancel         as Failed
+    Fetch ──> Chosen ──> Arrived ──> Store ──> Stored     the block is in the file
+      │          │           │         └─────> Lied       the holder is dropped for good, the block is wanted again
+      │          │           └ (another answer came first: nothing to do)
+      │          └ (another holder sends this block already) ──> Cancel
+      ├──> Nothing                                        the holder had nothing; it is asked again
+      ├──> Held, Moved                                    its deadline stops, or begins anew
+      ├──> Failed, Declined                               the holder rests; one that fetches too and is gone, is dropped
+      ├──> Lied                                           the holder is dropped for good
+      ├──> Gone                                           the holder is dropped until it joins again
+      └──> (its deadline passes) ──> Cancel               as Failed
+
+Where others fetch the content too, holders are told what is lacking, and choose (peer/giving.py): so they spread
+different blocks to different peers. Of several complete holders each is then asked for its own share first, the same
+one by every peer. What is left, what is late elsewhere, and whatever several complete holders give to one peer alone is
+asked for by its index, so that it comes once.
 """
 
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from core.content import MAX_BLOCK, Layout
+from peer.block_sets import every, lowest, set_of
 from peer.pace import Pace, PaceLimits
 from peer.steps import (
     Arrived,
     Cancel,
+    Chosen,
     Decision,
     Declined,
     Dropped,
@@ -30,18 +39,25 @@ from peer.steps import (
     Finished,
     Gone,
     Held,
-    HolderGained,
     HolderJoined,
     HolderLeft,
     Lied,
     Moved,
+    Nothing,
     Store,
     Stored,
     Stuck,
 )
-from peer.wanted import Wanted
 
 _NEVER = float("inf")
+# Fewer blocks on their way than this are too few to fill a link, and so many asks are then made for blocks of any hand.
+_HUNGRY = 6
+_HUNGRY_ASKS = 2
+# Answers in a row that brought nothing new, after which a holder rests.
+_VAIN = 8
+_VAIN_REST = 0.5
+# Failures in a row after which who is fetching the content too is given up until it is named again: there are others.
+_MOST_FAILURES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +66,55 @@ class DownloadLimits:
 
     Attributes:
         in_flight_bytes: most bytes asked for or being stored at once, over all holders; one block is always allowed.
+            Asks that wait at peers which are fetching the content too do not count until a block is on its way.
+        patience: seconds that a holder may wait until it has something to give.
         pace: bounds of every single holder.
     """
 
     in_flight_bytes: int = 16 * MAX_BLOCK
+    patience: float = 8.0
     pace: PaceLimits = field(default_factory=PaceLimits)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Holder:
+    """What is known of a holder.
+
+    Attributes:
+        share: the blocks that are asked of it first.
+        failed: those that it has not given in time.
+        waiting: asks of which it has not chosen the block yet.
+        vain: answers in a row that brought nothing new.
+        waited: whether the last ask had nothing first hand within its patience: then any hand will do.
+    """
+
     name: str
     pace: Pace
-    blocks: set[int] | None
+    complete: bool
+    share: int = 0
+    failed: int = 0
+    waiting: int = 0
+    vain: int = 0
+    waited: bool = False
 
-    def has(self, index: int) -> bool:
-        return self.blocks is None or index in self.blocks
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Ask:
+    """Attributes: index: the block, None until the holder has chosen; size: bytes that count as in flight."""
+
     number: int
     holder: _Holder
-    index: int
+    index: int | None
     size: int
     asked_at: float
     deadline: float
     overdue_at: float
+    first_hand: bool
 
 
 @dataclass(slots=True)
 class _Block:
-    """A block that has been asked for: the asks that wait for it, and the one whose answer is being stored."""
+    """A block that is on its way: the asks that it comes by, and the one whose answer is being stored."""
 
     asks: list[_Ask] = field(default_factory=list)
     storing: int | None = None
@@ -98,7 +132,11 @@ class Download:
         self.missing = len(missing)
         self._layout = layout
         self._limits = limits
-        self._wanted = Wanted(layout.block_count, missing, seed)
+        self._size = min(layout.block_size, layout.size)
+        self._start = seed % max(layout.block_count, 1)
+        self._lacking = set_of(missing)
+        self._coming = 0
+        self._spreads = False
         self._holders: dict[str, _Holder] = {}
         self._dropped: set[str] = set()
         self._asks: dict[int, _Ask] = {}
@@ -120,11 +158,17 @@ class Download:
 
         Events about asks that were cancelled or answered before are ignored.
         """
+        return self.handle_all((event,), now)
+
+    def handle_all(self, events: Iterable[Event], now: float) -> list[Decision]:
+        """Does as `handle` after events that come together: nobody is asked before all are known."""
         self._now = now
-        decisions = [*self._expire(now), *self._take(event, now), *self._assign(now)]
+        # An answer that is here counts, however late it is.
+        decisions = [decision for event in events for decision in self._take(event, now)]
+        decisions += [*self._expire(now), *self._assign(now)]
         if not self.missing and not self._said_finished:
             self._said_finished = True
-            decisions.append(Finished())
+            decisions += [*self._cancel(list(self._asks.values())), Finished()]
         idle = self.missing and not self._asks and not self._storing
         if idle and not self._said_stuck:
             decisions.append(Stuck())
@@ -142,14 +186,24 @@ class Download:
 
     def _take(self, event: Event, now: float) -> Iterable[Decision]:
         match event:
-            case HolderJoined(name, blocks):
-                self._join(name, blocks)
-            case HolderGained(name, blocks):
-                self._gain(name, blocks)
+            case HolderJoined(name, complete):
+                self._join(name, complete=complete)
             case HolderLeft(name):
                 return self._remove(name)
-            case Arrived(number):
-                return self._arrived(number, now)
+            case Held() | Moved():
+                self._date(event, now)
+            case _:
+                return self._take_answer(event, now)
+        return ()
+
+    def _take_answer(self, event: Event, now: float) -> Iterable[Decision]:
+        match event:
+            case Chosen(number, index):
+                return self._chosen(number, index, now)
+            case Arrived():
+                return self._arrived(event, now)
+            case Nothing(number):
+                return self._nothing(number, now)
             case Stored(number):
                 return self._stored(number)
             case Lied(number, reason):
@@ -157,46 +211,88 @@ class Download:
             case Gone(number, reason):
                 return self._drop(number, reason, for_good=False)
             case Failed() | Declined():
-                self._failed(event, now)
-            case Held() | Moved():
-                self._date(event, now)
+                return self._failed(event, now)
         return ()
 
-    def _join(self, name: str, blocks: frozenset[int] | None) -> None:
-        known = self._holders.get(name)
+    def _join(self, name: str, *, complete: bool) -> None:
         if name in self._dropped:
             return
-        if known is None:
-            self._holders[name] = _Holder(name, Pace(self._limits.pace), None if blocks is None else set())
-        elif blocks is None and known.blocks is not None:
-            self._wanted.count(known.blocks, -1)
-            known.blocks = None
-        self._said_stuck = False
-        self._gain(name, blocks or frozenset())
-
-    def _gain(self, name: str, blocks: frozenset[int]) -> None:
         holder = self._holders.get(name)
-        if holder is not None and holder.blocks is not None:
-            self._wanted.count(blocks - holder.blocks, 1)
-            holder.blocks |= blocks
+        if holder is None:
+            self._holders[name] = _Holder(name, Pace(self._limits.pace), complete)
+        elif complete:
+            holder.complete = True
+        self._said_stuck = False
+        self._share_out()
+
+    def _share_out(self) -> None:
+        """Gives each complete holder its share of the blocks: the same one, whoever shares them out."""
+        complete = sorted(name for name, holder in self._holders.items() if holder.complete)
+        self._spreads = len(complete) < max(2, len(self._holders))
+        for rank, name in enumerate(complete):
+            self._holders[name].share = every(self._layout.block_count, len(complete), rank)
 
     def _remove(self, name: str) -> Iterator[Decision]:
         """Forgets a holder. What has arrived from it is still checked and stored."""
         holder = self._holders.pop(name, None)
-        if holder is None:
-            return
-        self._wanted.count(holder.blocks or (), -1)
-        for ask in [ask for ask in self._asks.values() if ask.holder is holder]:
+        if holder is not None:
+            yield from self._cancel([ask for ask in self._asks.values() if ask.holder is holder])
+            self._share_out()
+
+    def _cancel(self, asks: list[_Ask]) -> Iterator[Decision]:
+        for ask in asks:
             self._release(ask.number)
+            ask.holder.pace.withdrawn(self._size)
             yield Cancel(ask.number)
 
-    def _arrived(self, number: int, now: float) -> Iterator[Decision]:
+    def _chosen(self, number: int, index: int, now: float) -> Iterator[Decision]:
+        """Takes note of what is on its way; who would send what comes already is asked for something else."""
+        ask = self._asks.get(number)
+        if ask is None or (ask.index is not None and ask.index != index):
+            return
+        if ask.index is None:
+            if index >= self._layout.block_count:
+                yield Cancel(number)
+                yield from self._drop(number, "it chose a block that the content has not", for_good=True)
+                return
+            if not self._free >> index & 1:
+                self._in_vain(ask.holder, now)
+                yield from self._cancel([ask])
+                return
+            self._expect(ask, index)
+        pace = ask.holder.pace
+        ask.asked_at, ask.deadline = now, now + pace.deadline(self._size)
+        ask.overdue_at = now + pace.overdue()
+
+    @property
+    def _free(self) -> int:
+        """The blocks that are lacking and not on their way."""
+        return self._lacking & ~self._coming
+
+    def _expect(self, ask: _Ask, index: int) -> None:
+        """Notes which block an ask brings."""
+        ask.index = index
+        ask.holder.waiting -= 1
+        if not ask.size:
+            ask.size = self._size
+            self._in_flight_bytes += ask.size
+        self._coming |= 1 << index
+        self._blocks.setdefault(index, _Block()).asks.append(ask)
+
+    def _arrived(self, event: Arrived, now: float) -> Iterator[Decision]:
+        number, index = event.ask, event.index
         ask = self._asks.get(number)
         if ask is None:
             return
-        ask.holder.pace.answered(ask.size, ask.asked_at, now)
-        block = self._blocks[ask.index]
-        if block.storing is not None:
+        ask.holder.pace.answered(self._size, ask.asked_at, now)
+        if ask.index is None:
+            self._expect(ask, index)
+        elif ask.index != index:
+            yield from self._drop(number, "it sent another block than it should", for_good=True)
+            return
+        block = self._blocks[index]
+        if block.storing is not None or not self._lacking >> index & 1:
+            self._in_vain(ask.holder, now)
             self._release(number)
             return
         # It leaves the holder's window, not the budget: its bytes are in memory until they are stored.
@@ -204,19 +300,41 @@ class Download:
         block.asks.remove(ask)
         block.storing = number
         self._storing[number] = ask
-        yield Store(number, ask.holder.name, ask.index)
+        ask.holder.vain = 0
+        yield Store(number, ask.holder.name, index, event.first_hand)
+
+    def _nothing(self, number: int, now: float) -> Iterator[Decision]:
+        ask = self._asks.get(number)
+        if ask is None:
+            return
+        if now < ask.asked_at + self._limits.patience / 2:  # it has not waited
+            if ask.holder.complete:
+                yield from self._drop(number, "it gives nothing of what it claims to hold", for_good=True)
+                return
+            self._in_vain(ask.holder, now)
+        else:
+            ask.holder.waited = ask.first_hand
+        self._release(number)
+        ask.holder.pace.withdrawn(self._size)
+
+    def _in_vain(self, holder: _Holder, now: float) -> None:
+        """Has a holder that brings nothing new, again and again, rest for a while."""
+        holder.vain += 1
+        if holder.vain >= _VAIN:
+            holder.pace.rest(_VAIN_REST, now)
 
     def _stored(self, number: int) -> Iterator[Decision]:
         ask = self._storing.pop(number, None)
-        if ask is None:
+        if ask is None or ask.index is None:
             return
         self.missing -= 1
+        self._lacking &= ~(1 << ask.index)
+        self._coming &= ~(1 << ask.index)
         self._in_flight_bytes -= ask.size
-        for other in self._blocks.pop(ask.index).asks:
-            del self._asks[other.number]
-            self._in_flight_bytes -= other.size
-            other.holder.pace.withdrawn(other.size)
-            yield Cancel(other.number)
+        block = self._blocks[ask.index]
+        block.storing = None
+        yield from self._cancel(list(block.asks))
+        self._blocks.pop(ask.index, None)
 
     def _drop(self, number: int, reason: str, *, for_good: bool) -> Iterator[Decision]:
         ask = self._release(number)
@@ -227,15 +345,21 @@ class Download:
         yield from self._remove(ask.holder.name)
         yield Dropped(ask.holder.name, reason, for_good)
 
-    def _failed(self, event: Failed | Declined, now: float, *, late: bool = False) -> None:
+    def _failed(self, event: Failed | Declined, now: float, *, late: bool = False) -> Iterator[Decision]:
         ask = self._asks.get(event.ask)
         if ask is None:
             return
+        holder = ask.holder
+        if ask.index is not None:
+            holder.failed |= 1 << ask.index
         self._release(event.ask)
         if isinstance(event, Declined):
-            ask.holder.pace.busy(ask.size, event.retry_after, now)
-        else:
-            ask.holder.pace.failed(ask.size, ask.asked_at, now, late=late)
+            holder.pace.busy(self._size, event.retry_after, now)
+            return
+        holder.pace.failed(self._size, ask.asked_at, now, late=late)
+        if not holder.complete and holder.pace.failures >= _MOST_FAILURES and self._holders.get(holder.name) is holder:
+            yield from self._remove(holder.name)
+            yield Dropped(holder.name, "it does not answer", for_good=False)
 
     def _date(self, event: Held | Moved, now: float) -> None:
         """Stops an ask's time, or begins its deadline anew; a piece now and then does not keep it from being late."""
@@ -246,16 +370,21 @@ class Download:
             ask.deadline = ask.overdue_at = _NEVER
             return
         pace = ask.holder.pace
-        ask.deadline = now + pace.deadline(0)
-        if ask.overdue_at == _NEVER:  # it leaves only now
-            ask.asked_at, ask.overdue_at = now, now + pace.overdue(0)
+        wait = self._limits.patience if ask.index is None else 0.0
+        begins, ask.deadline = ask.deadline == _NEVER, now + wait + pace.deadline(0)
+        if begins:  # it leaves only now
+            ask.asked_at = now
+            ask.overdue_at = now + (self._limits.pace.overdue if ask.index is None else pace.overdue())
 
     def _release(self, number: int) -> _Ask | None:
-        """Ends an ask without a block: it is wanted again, unless another ask still waits for it."""
+        """Ends an ask without a block: its block is wanted again, unless another ask still brings it."""
         ask = self._asks.pop(number, None) or self._storing.pop(number, None)
         if ask is None:
             return None
         self._in_flight_bytes -= ask.size
+        if ask.index is None:
+            ask.holder.waiting -= 1
+            return ask
         block = self._blocks[ask.index]
         if block.storing == number:
             block.storing = None
@@ -263,54 +392,103 @@ class Download:
             block.asks.remove(ask)
         if not block.asks and block.storing is None:
             del self._blocks[ask.index]
-            self._wanted.put_back(ask.index)
+            self._coming &= ~(1 << ask.index)
         return ask
 
     def _expire(self, now: float) -> Iterator[Decision]:
         for ask in [ask for ask in self._asks.values() if ask.deadline <= now]:
-            self._failed(Failed(ask.number), now, late=True)
-            yield Cancel(ask.number)
+            if ask.number in self._asks:
+                yield Cancel(ask.number)
+                yield from self._failed(Failed(ask.number), now, late=True)
 
     def _assign(self, now: float) -> Iterator[Decision]:
         """Asks holders that have room, whoever would answer first before the others, within the budget.
 
         Who failed comes after who did not: else silent holders, taking turns, could hold the whole budget for ever.
         """
-        size = min(self._layout.block_size, self._layout.size)
-        free = [holder for holder in self._holders.values() if holder.pace.has_room(now)]
-        while free and (self._in_flight_bytes + size <= self._limits.in_flight_bytes or not self._in_flight_bytes):
-            holder = min(free, key=lambda holder: holder.pace.preference(size))
-            index = self._choose(holder, now)
-            if index is None:
-                free.remove(holder)
+        able = [holder for holder in self._holders.values() if holder.pace.has_room(now)]
+        while able:
+            holder = min(able, key=lambda holder: holder.pace.preference(self._size))
+            fetch = self._wish(holder, now)
+            if fetch is None:
+                able.remove(holder)
                 continue
-            yield self._ask(holder, index, now)
+            yield fetch
             if not holder.pace.has_room(now):
-                free.remove(holder)
+                able.remove(holder)
 
-    def _choose(self, holder: _Holder, now: float) -> int | None:
-        """Returns the block to ask of `holder`; when it has none that is wanted, one that is overdue elsewhere."""
-        index = self._wanted.first() if holder.blocks is None else self._wanted.first_of(holder.blocks)
-        if index is not None:
-            return index
+    def _wish(self, holder: _Holder, now: float) -> Fetch | None:
+        """Returns what to ask of a holder that has room; None when there is nothing, or no budget for it."""
+        room = self._in_flight_bytes + self._size <= self._limits.in_flight_bytes or not self._in_flight_bytes
+        free = self._free
+        if not holder.complete:
+            if free.bit_count() > holder.waiting and (holder.waiting < 1 or self._hungry):
+                return self._ask(holder, now, lacking=free)
+        elif room and not self._spreads:
+            if free:
+                return self._ask(holder, now, index=lowest(free & ~holder.failed or free, self._start))
+        elif room:
+            share = free & holder.share & ~holder.failed
+            if share.bit_count() > holder.waiting and (holder.waiting < 1 or self._hungry or not self._others):
+                return self._ask(holder, now, lacking=share)
+            # What the others have not been asked for yet, or do not give.
+            rest = free & ~share
+            if rest and share.bit_count() <= holder.waiting and free.bit_count() > self._to_be_chosen(now):
+                return self._ask(holder, now, index=lowest(rest & ~holder.failed or rest, self._start))
+        if room and (self._hungry or not self._others):
+            index = self._overdue(holder, now)
+            if index is not None:
+                return self._ask(holder, now, index=index)
+        return None
+
+    @property
+    def _hungry(self) -> bool:
+        """Whether so little is on its way that what comes second hand is welcome; by few asks, lest it come twice."""
+        unknown = sum(ask.index is None and not ask.first_hand for ask in self._asks.values())
+        return self._coming.bit_count() < _HUNGRY and unknown < _HUNGRY_ASKS
+
+    @property
+    def _others(self) -> bool:
+        """Whether anybody is known who fetches the content too."""
+        return any(not holder.complete for holder in self._holders.values())
+
+    def _to_be_chosen(self, now: float) -> int:
+        """Returns how many blocks complete holders are to choose, without those that have kept it waiting."""
+        asks = self._asks.values()
+        return sum(ask.index is None and ask.holder.complete and now < ask.overdue_at for ask in asks)
+
+    def _overdue(self, holder: _Holder, now: float) -> int | None:
+        """Returns a block that is overdue elsewhere, that only one holder has been asked for; the oldest first.
+
+        Who is fetching the content too may not have it, and is asked only where no other complete holder can be.
+        """
+        complete = [other for other in self._holders.values() if other.complete]
         late = [
             ask
             for ask in self._asks.values()
-            if ask.overdue_at <= now and ask.holder is not holder and holder.has(ask.index)
+            if ask.overdue_at <= now
+            and ask.holder is not holder
+            and ask.index is not None
+            and not holder.failed >> ask.index & 1
+            and (holder.complete or all(other is ask.holder for other in complete))
         ]
         alone = [
-            ask for ask in late if self._blocks[ask.index].storing is None and len(self._blocks[ask.index].asks) == 1
+            ask for ask in late if (block := self._blocks[ask.index or 0]).storing is None and len(block.asks) == 1
         ]
         return min(alone, key=lambda ask: ask.asked_at).index if alone else None
 
-    def _ask(self, holder: _Holder, index: int, now: float) -> Fetch:
-        size = self._layout.block_length(index)
-        timeout = holder.pace.deadline(size)
+    def _ask(self, holder: _Holder, now: float, *, lacking: int = 0, index: int | None = None) -> Fetch:
         number, self._next_ask = self._next_ask, self._next_ask + 1
-        ask = _Ask(number, holder, index, size, now, now + timeout, now + holder.pace.overdue(size))
-        holder.pace.asked(size, now)
+        first_hand = index is None and self._others and not self._hungry and not holder.waited
+        counted = holder.complete or index is not None
+        deadline = now + holder.pace.deadline(self._size) + (self._limits.patience if index is None else 0.0)
+        overdue_at = now + self._limits.pace.overdue
+        ask = _Ask(number, holder, None, self._size if counted else 0, now, deadline, overdue_at, first_hand)
+        holder.pace.asked(self._size, now)
+        holder.waiting += 1
         self._asks[number] = ask
-        self._in_flight_bytes += size
-        self._wanted.remove(index)
-        self._blocks.setdefault(index, _Block()).asks.append(ask)
-        return Fetch(number, holder.name, index, timeout)
+        self._in_flight_bytes += ask.size
+        if index is not None:
+            self._expect(ask, index)
+            ask.overdue_at = now + holder.pace.overdue()
+        return Fetch(number, holder.name, lacking, index, self._limits.patience, first_hand)

@@ -7,6 +7,8 @@ from peer.contacts import Holder
 from peer.dialling import Dialler
 from peer.lines import Line
 
+# Peers that are fetching the content too and are asked at once.
+_MOST_PARTIAL = 30
 # Called with a holder's peer id, the content, and whether it lied (else it lacks what it is named for).
 Accuse = Callable[[str, bytes, bool], None]
 
@@ -69,9 +71,18 @@ class Finder:
 
     def drop(self, peer_id: str, *, lied: bool) -> None:
         """Gives this holder again only as a last resort; one that `lied` never."""
-        (self._never if lied else self._failed).add(peer_id)
-        self.lines.pop(peer_id, None)
+        line = self.lines.pop(peer_id, None)
+        if lied:
+            self._never.add(peer_id)
+        elif line is None or line.complete:
+            self._failed.add(peer_id)
+        else:  # it has stopped fetching the content, or has it wholly now
+            return
         self._accuse(peer_id, self.content_id, lied)
+
+    @property
+    def _partial(self) -> int:
+        return sum(not line.complete for line in self.lines.values())
 
     def _is_last_resort(self, holder: Holder) -> bool:
         return holder.doubted or holder.contact.peer_id in self._failed
@@ -81,9 +92,12 @@ class Finder:
         for holder in holders:
             contact = holder.contact
             known = self.lines.get(contact.peer_id)
-            # Partial holders are not asked yet: what they have has to be followed first.
-            usable = holder.complete and contact.addresses and contact.peer_id not in self._never
-            if usable and (known is None or known.contact.addresses != contact.addresses):
-                line = self.lines[contact.peer_id] = Line(self._dialler, contact, self._patience)
+            usable = contact.addresses and contact.peer_id not in self._never
+            if known is None and not holder.complete and self._partial >= _MOST_PARTIAL:
+                continue
+            if usable and (known is None or known.differs(holder)):
+                line = self.lines[contact.peer_id] = Line(
+                    self._dialler, contact, self._patience, complete=holder.complete
+                )
                 fresh.append(line)
         return fresh

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,6 +23,8 @@ STREAM_BROKE = (errors.Unreachable, errors.Defect, errors.Cancelled, errors.Busy
 # and the pause before it is tried once more.
 MOVE_PATIENCE = 5.0
 MOVE_AGAIN = 0.5
+# Between two beats, whatever news there are, in seconds.
+SHORTEST_PAUSE = 0.1
 
 
 class Heartbeat:
@@ -51,8 +54,13 @@ class Heartbeat:
         self._beat = beat
         self._interval = interval
         self._hear = hear
+        self._soon = asyncio.Event()
         self._call = central.Heartbeat()
         self.ended = asyncio.create_task(self._run())
+
+    def beat_soon(self) -> None:
+        """Has the next beat sent at once: it has news."""
+        self._soon.set()
 
     async def stop(self) -> None:
         """Ends it; nothing is heard any more."""
@@ -78,8 +86,14 @@ class Heartbeat:
         try:
             while True:
                 sequence += 1
+                self._soon.clear()
                 await self._call.write(self._beat(sequence))
-                await asyncio.sleep(self._interval())
+                interval = self._interval()
+                pause = min(interval, SHORTEST_PAUSE)
+                await asyncio.sleep(pause)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(interval - pause):
+                        await self._soon.wait()
         except (grpc.RpcError, asyncio.InvalidStateError):
             return  # the reader sees the same end, with its reason
 

@@ -18,18 +18,19 @@ class PaceLimits:
     Attributes:
         first_window: blocks asked at once of a holder that is not known yet.
         max_window: most blocks asked at once of one holder.
-        first_deadline: for an answer of a holder whose rate is not known: enough for two blocks of 1 MiB at 2 Mbit/s.
-        min_deadline: for any other answer, however fast the holder has been.
+        first_deadline: for a block of a holder whose rate is not known: enough for one of 1 MiB at half a Mbit/s.
+        min_deadline: for any other block, however fast the holder has been: others may come and share it.
         max_deadline: for the answer of a holder that was late again and again; each time doubles what it is given.
-        overdue: a block that has been waited for longer than this may be asked of a second holder.
+        overdue: a block that has been on its way for longer than this may be asked of a second holder, when it is not
+            known how long the first one takes; else twice that time, from a tenth of this on.
         first_rest: pause of a holder after its first failure; each further one doubles it.
         max_rest: longest pause of a failing holder.
     """
 
     first_window: int = 2
     max_window: int = 16
-    first_deadline: float = 8.0
-    min_deadline: float = 4.0
+    first_deadline: float = 20.0
+    min_deadline: float = 20.0
     max_deadline: float = 120.0
     overdue: float = 2.0
     first_rest: float = 0.5
@@ -50,6 +51,7 @@ class Pace:
         in_flight_bytes: their bytes.
         failures: how often it failed since it last answered.
         rests_until: time before which it is not asked.
+        took: seconds that a block is on its way; 0 when none has come yet.
     """
 
     def __init__(self, limits: PaceLimits) -> None:
@@ -58,6 +60,7 @@ class Pace:
         self.in_flight = 0
         self.in_flight_bytes = 0
         self.rests_until = float("-inf")
+        self.took = 0.0
         self._limits = limits
         self._settled_window = limits.first_window
         self._settled_rate = 0.0
@@ -89,10 +92,10 @@ class Pace:
         # The exponent is bounded: a float overflows at 2^1024.
         return min(usual * 2.0 ** min(self._late, 16), limits.max_deadline)
 
-    def overdue(self, size: int) -> float:
-        """Returns after how many seconds an answer of `size` more bytes is late enough to ask somebody else too."""
+    def overdue(self) -> float:
+        """Returns after how many seconds a block on its way is late enough to ask somebody else too."""
         limit = self._limits.overdue
-        return min(limit, max(limit / 10, 2 * self.finish_time(size))) if self.rate else limit
+        return max(limit / 10, 2 * self.took) if self.took else limit
 
     def asked(self, size: int, now: float) -> None:
         """Notes a request for `size` bytes."""
@@ -107,14 +110,16 @@ class Pace:
         self.in_flight_bytes -= size
 
     def answered(self, size: int, asked_at: float, now: float) -> None:
-        """Notes the answer to a request for `size` bytes that was made at `asked_at`."""
+        """Notes the answer to a request for `size` bytes that has been on its way since `asked_at`."""
+        took = max(now - asked_at, _INSTANT)
+        self.took = (self.took + took) / 2 if self.took else took
         self._round_full = self._round_full and self.in_flight >= self.window
         self.withdrawn(size)
         self.failures = self._late = 0
         self._round_bytes += size
         self._round_answers += 1
         if not self.rate:
-            self.rate = size / max(now - asked_at, _INSTANT)
+            self.rate = size / took
         if self._round_answers >= self.window and asked_at >= self._round_start:
             measured = self._round_bytes / max(now - self._round_start, _INSTANT)
             if self._round_full:
@@ -141,7 +146,11 @@ class Pace:
         """Notes that it asked to be left alone for `retry_after` seconds; more than `max_rest` is not believed."""
         self.withdrawn(size)
         self._settle(max(1, self.window // 2))
-        self.rests_until = max(self.rests_until, now + min(retry_after, self._limits.max_rest))
+        self.rest(retry_after, now)
+
+    def rest(self, seconds: float, now: float) -> None:
+        """Leaves it alone for a while, at most for `max_rest`."""
+        self.rests_until = max(self.rests_until, now + min(seconds, self._limits.max_rest))
 
     def _begin_round(self, now: float) -> None:
         self._round_start = now

@@ -192,6 +192,11 @@ class Partial:
                 raise NotPossible(f"{printable(str(location))} was replaced while it was finished; look at it")
         return location
 
+    def offer(self, take: Callable[[int], bool]) -> bool:
+        """Returns what `take` says of the file's descriptor, which stays open while it looks at it."""
+        with self._locked() as descriptor:
+            return take(descriptor)
+
     def discard(self) -> None:
         """Removes the file in progress and closes it."""
         with self._locked():

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from core.content import Layout
 from core.errors import Busy, RelevoError
 from peer.block_answers import BlockAnswer
 from peer.limiter import Limiter
@@ -61,20 +62,20 @@ def unlimited() -> Allowance:
 async def whole_block(
     ask: Callable[[GetBlockRequest], Awaitable[BlockAnswer]],
     request: GetBlockRequest,
-    length: int,
+    layout: Layout,
     allowance: Allowance,
     *,
     held: Callable[[], None],
     moved: Callable[[int], None],
 ) -> BlockAnswer:
-    """Returns the block of `length` bytes that `request` asks for, put together from as many answers as it takes.
+    """Returns the block that `request` asks for, put together from as many answers as it takes; empty: there is none.
 
-    A holder that answers more than it was asked for, or hardly anything, gives a block of a wrong length.
+    A holder that answers something else than it was asked for, or hardly anything, gives a block of a wrong length.
 
     Args:
         ask: sends a request to the holder.
-        request: of a block, by its index.
-        length: of the block, in bytes.
+        request: of a block, or of any one of a set.
+        layout: of the content.
         allowance: bytes are taken from it before they are asked for.
         held: called before this peer waits for its own allowance.
         moved: called when it has waited, and when a piece has come, with the bytes of that.
@@ -82,8 +83,10 @@ async def whole_block(
     Raises:
         RelevoError: what `ask` raises.
     """
-    data = b""
+    data, first_hand = b"", False
+    chosen = request.index if request.HasField("index") else None
     while True:
+        length = layout.block_size if chosen is None else layout.block_length(chosen)
         most = allowance.piece(length - len(data))
         if allowance.limited:
             held()
@@ -93,12 +96,19 @@ async def whole_block(
         answer = await _asked(ask, request, most, allowance)
         came = len(answer.data)
         allowance.give_back(max(0, most - came))
-        wrong = answer.index != request.index or came > most or came < min(most, LEAST_PIECE)
-        if came == length or wrong:
+        if chosen is None:
+            if not came or answer.index >= layout.block_count:
+                return answer
+            chosen, length = answer.index, layout.block_length(answer.index)
+        first_hand = first_hand or answer.first_hand
+        wrong = answer.index != chosen or came > most or came < min(most, length - len(data), LEAST_PIECE)
+        if came == length and not data:
             return answer
         data += answer.data
-        if len(data) == length:
-            return BlockAnswer(answer.index, data)
+        if len(data) == length or wrong:
+            return BlockAnswer(answer.index, data, first_hand)
+        request.index = chosen
+        request.ClearField("patience")  # from now on no answer without a byte will do
         moved(came)
 
 

@@ -9,10 +9,13 @@ import grpc
 from core.callers import who_calls
 from core.content import MAX_BLOCK
 from core.errors import Busy, InvalidInput, NotPossible, RelevoError
+from core.send_queue import SendQueues
 from core.shares import Shares
+from core.times import from_duration
 from peer.block_answers import encoded
+from peer.lines import BLOCK_KEY
 from peer.sending import Share
-from peer.serving import Serving
+from peer.serving import Serving, Wanted
 from peer.settings import CARRIED, CARRIED_EACH
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 # Longest deadline of a call for a block, in seconds: downloads give a holder 121 at most, and clocks run unevenly.
 LONGEST_WAIT = 130.0
+# Longest that an ask waits for a block to come, in seconds.
+LONGEST_PATIENCE = 60.0
 # Whoever has too many calls carried is to come back after so many seconds.
 _RETRY_AFTER = 0.5
 
@@ -60,6 +65,7 @@ class RelayServicer(PeerRelayServicer):
         """Composes it; `carried` is the most calls carried at once, `carried_each` the same for one caller."""
         self._serving = serving
         self._carrier = carrier
+        self._queues = SendQueues()
         self._carried = Shares(carried, carried_each)
 
     async def ListFiles(
@@ -103,20 +109,28 @@ class RelayServicer(PeerRelayServicer):
         )
 
     async def GetBlock(self, request: pb2.GetBlockRequest, context: "Context") -> Any:  # it encodes its answer itself
-        share = await self._share(context, request.most_bytes)
-        match request.WhichOneof("wanted"):
-            case "index":
-                given = await self._serving.block(request.content_id, request.index)
-            case "lacking":
-                lacking = request.lacking
-                given = await self._serving.any_block(request.content_id, lacking.first, lacking.bitmap)
-            case _:
-                raise InvalidInput("wanted", "a request names a block, or the set that its caller lacks")
-        # What a library holds is complete; the log of a partial holder begins with this epoch.
-        known = request.HasField("known")
-        holdings = pb2.Holdings(epoch=self._serving.epoch, complete=True) if known else None
-        data = share.piece(given.data, request.offset_bytes)
-        return encoded(pb2.GetBlockResponse(index=given.index, holdings=holdings), data)
+        remaining = _remaining(context)
+        who, peer = who_calls(context), context.peer()  # once the call has ended, asking gRPC for it kills the process
+        patience = from_duration(request.patience)
+        if not 0.0 <= patience <= LONGEST_PATIENCE:
+            raise InvalidInput("patience", f"a caller waits {LONGEST_PATIENCE:g} s at most")
+        gift = await self._serving.choose(who, request.content_id, _wanted(request), patience)
+        if gift is None:
+            return encoded(pb2.GetBlockResponse(), b"")
+        sent = False
+
+        def ended(_: object) -> None:
+            self._serving.left(gift.ask, arrived=sent and not context.cancelled())
+            self._queues.note(peer, self._serving.pace(who))
+
+        context.add_done_callback(ended)  # type: ignore[arg-type]
+        # Its caller asks nobody else for this block from now on.
+        await context.send_initial_metadata(((BLOCK_KEY, str(gift.index)),))
+        share = await self._serving.sending.share(who, request.most_bytes, remaining)
+        context.add_done_callback(lambda _: share.end())  # type: ignore[arg-type]
+        data = share.piece(await self._serving.read(request.content_id, gift.index), request.offset_bytes)
+        sent = True
+        return encoded(pb2.GetBlockResponse(index=gift.index, first_hand=gift.first_hand), data)
 
     async def GetContents(self, request: pb2.GetContentsRequest, context: "Context") -> pb2.GetContentsResponse:
         share = await self._share(context, request.most_bytes or MAX_BLOCK)
@@ -137,16 +151,36 @@ class RelayServicer(PeerRelayServicer):
 
     async def _share(self, context: "Context", most_bytes: int) -> Share:
         """Takes a slot until the call ends, and returns how much may be sent when it is the caller's turn."""
-        # A caller that never reads its answer holds a slot until its own deadline, which gRPC enforces here too.
-        remaining = context.time_remaining()
-        if remaining is None or remaining > LONGEST_WAIT:
-            raise InvalidInput("", f"a call for a block needs a deadline, of {LONGEST_WAIT:g} s at most")
+        remaining = _remaining(context)
         who = who_calls(context)
         self._serving.take_slot(who)
         context.add_done_callback(lambda _: self._serving.give_back(who))  # type: ignore[arg-type]  # the stub lacks it
         share = await self._serving.sending.share(who, most_bytes, remaining)
         context.add_done_callback(lambda _: share.end())  # type: ignore[arg-type]
         return share
+
+
+def _remaining(context: "Context") -> float:
+    """Returns the seconds until the caller's deadline.
+
+    A caller that never reads its answer holds a slot until then, since gRPC enforces it here too.
+
+    Raises:
+        InvalidInput: there is none, or it is too far away.
+    """
+    remaining = context.time_remaining()
+    if remaining is None or remaining > LONGEST_WAIT:
+        raise InvalidInput("", f"a call for a block needs a deadline, of {LONGEST_WAIT:g} s at most")
+    return remaining
+
+
+def _wanted(request: pb2.GetBlockRequest) -> Wanted:
+    match request.WhichOneof("wanted"):
+        case "index":
+            return Wanted(request.index, b"\1", only=True)
+        case "lacking":
+            return Wanted(request.lacking.first, request.lacking.bitmap, first_hand=request.first_hand)
+    raise InvalidInput("wanted", "a request names a block, or the set that its caller lacks")
 
 
 def _given(found: bytes | RelevoError) -> pb2.GivenContent:

@@ -1,7 +1,10 @@
 """What a peer gives to others: pages of manifests, blocks, and small contents whole."""
 
+import asyncio
+import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,12 +12,16 @@ from core.content import DIGEST_BYTES
 from core.errors import Busy, InvalidInput, NotFound, RelevoError
 from core.manifest import Manifest
 from core.shares import Shares
-from peer.chooser import BlockChooser
+from peer.block_sets import from_bitmap
+from peer.choice import Ask
+from peer.giving import Gift, Giving
 from peer.limiter import Limiter
 from peer.sending import Sending
 from peer.settings import SLOTS, SLOTS_EACH
+from peer.unfinished import Unfinished
 
 MOST_BITMAP = 256 * 1024
+_NEVER = float("inf")
 # Contents in one request; its answer has no more bytes than a block.
 MOST_CONTENTS = 256
 
@@ -55,48 +62,59 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A block that is given."""
+class Wanted:
+    """What a caller wants of a content: the blocks of a set, whether only these, and whether first hand."""
 
-    index: int
-    data: bytes
+    first: int
+    bitmap: bytes
+    only: bool = False
+    first_hand: bool = False
 
 
 class Serving:
     """Gives blocks, a bounded number at once, in all and to each caller.
 
-    A block counts from `take_slot` to `give_back`, which come from whoever sends it: until it has left, not only while
-    it is read. Otherwise callers that do not read what they asked for would cost nothing but the server's memory.
+    A block counts from its choice until `left`, which comes from whoever sends it: until it has left, not only while it
+    is read. Otherwise callers that do not read what they asked for would cost nothing but the server's memory.
 
     Attributes:
         sending: lets what is given leave, within the upload limit.
-        epoch: names this run of the program in what it says about its holdings.
     """
 
     def __init__(
         self,
         held: Held,
+        clock: Callable[[], float],
+        unfinished: Unfinished | None = None,
         *,
         slots: int = SLOTS,
         slots_each: int = SLOTS_EACH,
         retry_after: float = 0.25,
         sending: Sending | None = None,
     ) -> None:
-        """Serves from `held`.
+        """Serves from `held`, and what there is of `unfinished` contents.
 
         Args:
-            held: what there is to give.
+            held: what there is to give whole.
+            clock: monotonic seconds.
+            unfinished: what is being fetched; None: nothing.
             slots: most blocks at once.
             slots_each: most blocks at once for one caller.
             retry_after: seconds after which a caller that found no slot is to come back.
             sending: lets what is given leave; None: without a limit.
         """
         self.sending = sending or Sending(Limiter(lambda: 0.0))
-        self.epoch = secrets.randbits(63) + 1
         self._held = held
+        self._unfinished = unfinished or Unfinished()
+        self._clock = clock
         self._slots = Shares(slots, slots_each)
         self._retry_after = retry_after
-        self._chooser = BlockChooser()
+        self._giving = Giving(self._slots, slots_each, secrets.randbits(32))
+        self._waiting: dict[int, asyncio.Future[Gift]] = {}
+        self._asks = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = _NEVER
+        self._unfinished.gained = self._gained
 
     async def page(self, content_id: bytes, page: int) -> Page:
         """Returns page `page` of a manifest; an empty content has an empty page 0.
@@ -105,7 +123,7 @@ class Serving:
             InvalidInput: the content id has not 32 bytes, or there is no such page.
             NotFound: the content is not held.
         """
-        manifest = await self._held.manifest(_checked(content_id))
+        manifest, _ = await self._content(_checked(content_id))
         layout = manifest.layout
         if page >= max(1, layout.page_count):
             raise InvalidInput("page_index", f"the manifest has {layout.page_count} pages, counted from 0")
@@ -119,47 +137,117 @@ class Serving:
             Busy: too many blocks are being given, to this caller or in all.
         """
         if not self._slots.take(who):
-            raise Busy("this peer is giving as many blocks as it can; ask again soon", self._retry_after)
+            raise self._busy()
 
     def give_back(self, who: str) -> None:
         """Ends what `take_slot` began: the block has left, or the call has ended without one."""
         self._slots.give_back(who)
+        self._hand_out(self._giving.freed(self._clock()))
 
-    async def block(self, content_id: bytes, index: int) -> Given:
-        """Returns one wanted block.
+    async def choose(self, who: str, content_id: bytes, wanted: Wanted, patience: float) -> Gift | None:
+        """Returns which block `who` is to be given; None when it wants none, or there was none.
+
+        Every gift ends with `left` of its ask.
+
+        Args:
+            who: the caller.
+            content_id: 32 bytes.
+            wanted: the blocks.
+            patience: for how many seconds the caller waits until there is one.
 
         Raises:
-            InvalidInput: the content id has not 32 bytes, or there is no such block.
-            NotFound: the content is not held.
+            InvalidInput: the content id has not 32 bytes, or the set is too large or has blocks that the content has
+                not.
+            NotFound: the content is not held, or nothing that is wanted, and the caller does not wait.
+            Busy: too many blocks are being given, to this caller or in all, and the caller does not wait; or it has
+                waited in vain for one block.
+        """
+        if len(wanted.bitmap) > MOST_BITMAP:
+            raise InvalidInput("lacking.bitmap", f"a set of blocks has at most {MOST_BITMAP} bytes")
+        manifest, held = await self._content(_checked(content_id))
+        try:
+            lacking = from_bitmap(wanted.first, wanted.bitmap, manifest.layout.block_count)
+        except ValueError as error:
+            raise InvalidInput("index" if wanted.only else "lacking", str(error)) from error
+        self._unfinished.asked_by(content_id, who)
+        ask = Ask(next(self._asks), who, content_id, lacking, wanted.only, patience > 0, wanted.first_hand)
+        given: asyncio.Future[Gift] = asyncio.get_running_loop().create_future()
+        self._waiting[ask.number] = given
+        try:
+            complete = self._unfinished.manifest(content_id) is None
+            self._hand_out(self._giving.asked(ask, held, self._clock(), complete=complete))
+            if not lacking:
+                return None
+            if not given.done() and not patience:
+                if self._giving.able(ask):
+                    raise self._busy()
+                raise NotFound("nothing that the caller lacks is held")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await given
+            if not given.cancelled():  # it may have been given in the very moment in which the patience ended
+                return given.result()
+            if wanted.only:
+                raise self._busy()
+            return None
+        except asyncio.CancelledError:
+            self.left(ask.number, arrived=False)
+            raise
+        finally:
+            del self._waiting[ask.number]
+            self._giving.withdrawn(ask.number)
+
+    def left(self, gift: int, *, arrived: bool) -> None:
+        """Ends a gift: the block has left, or the call has ended without it."""
+        self._hand_out(self._giving.left(gift, self._clock(), arrived=arrived))
+
+    def pace(self, who: str) -> float:
+        """Returns how many seconds a block takes to leave for a caller, of late; 0 when none has left yet."""
+        return self._giving.pace(who)
+
+    async def read(self, content_id: bytes, index: int) -> bytes:
+        """Returns a block that was chosen.
+
+        Raises:
+            NotFound: the content is not held any more.
             Corrupt: the file on disk has changed or cannot be read.
         """
-        try:
-            data = await self._held.read_block(_checked(content_id), index)
-        except IndexError as error:
-            raise InvalidInput("index", f"there is no block {index}") from error
-        return Given(index, data)
+        if self._unfinished.held(content_id) >> index & 1:
+            with suppress(NotFound):  # it is whole now, and the library has it
+                return await self._unfinished.read(content_id, index)
+        return await self._held.read_block(content_id, index)
 
-    async def any_block(self, content_id: bytes, first: int, bitmap: bytes) -> Given:
-        """Returns a block out of those that the caller lacks; bit i of `bitmap` stands for block `first` + i.
+    async def _content(self, content_id: bytes) -> tuple[Manifest, int]:
+        """Returns the manifest of a content, and the blocks of it that are here."""
+        unfinished = self._unfinished.manifest(content_id)
+        if unfinished is not None:
+            return unfinished, self._unfinished.held(content_id)
+        manifest = await self._held.manifest(content_id)
+        return manifest, (1 << manifest.layout.block_count) - 1
 
-        Raises:
-            InvalidInput: the set is too large, or has blocks that the content has not.
-            NotFound: the content is not held, or the set is empty.
-            Corrupt: as block.
-        """
-        if len(bitmap) > MOST_BITMAP:
-            raise InvalidInput("lacking.bitmap", f"a set of blocks has at most {MOST_BITMAP} bytes")
-        manifest = await self._held.manifest(_checked(content_id))
-        count = manifest.layout.block_count
-        bits = int.from_bytes(bitmap, "little")
-        # Checked before the shift: `first` may ask for a number of half a gigabyte.
-        if bits and first + bits.bit_length() > count:
-            raise InvalidInput("lacking", f"the content has {count} blocks, counted from 0")
-        index = self._chooser.choose(content_id, bits << first if bits else 0, count)
-        if index is None:
-            raise NotFound("nothing that the caller lacks is held")
-        data = await self._held.read_block(content_id, index)
-        return Given(index, data)
+    def _gained(self, content_id: bytes, index: int, first_hand: bool) -> None:
+        self._hand_out(self._giving.gained(content_id, index, self._clock(), first_hand=first_hand))
+
+    def _passed(self) -> None:
+        self._timer = None
+        self._hand_out(self._giving.passed(self._clock()))
+
+    def _hand_out(self, gifts: list[Gift]) -> None:
+        for gift in gifts:
+            given = self._waiting.get(gift.ask)
+            if given is not None and not given.done():
+                given.set_result(gift)
+            else:  # its caller has just gone
+                self.left(gift.ask, arrived=False)
+        if self._giving.due < self._timer_at or (self._timer is None and self._giving.due < _NEVER):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = self._giving.due
+            delay = max(0.0, self._timer_at - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._passed)
+
+    def _busy(self) -> Busy:
+        return Busy("this peer is giving as many blocks as it can; ask again soon", self._retry_after)
 
     async def contents(self, content_ids: Sequence[bytes], room: int) -> list[bytes | RelevoError]:
         """Returns the first of these contents whole, or for each why not: at least one, and else `room` bytes at most.

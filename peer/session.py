@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,6 +33,8 @@ REOPEN = (0.1, 0.2, 0.4, 0.5)
 REOPEN_TRIES = 20
 # Whatever central says, beats are not sent faster than this, in seconds.
 SHORTEST_BEAT = 0.01
+# Contents being fetched that central takes note of.
+_MOST_FETCHING = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,14 @@ class Introduction:
             names.
         free_bytes: what it offers for copies at this moment.
         trust_version: of the trust that it goes by at this moment; 0 for none.
+        fetching: the contents that it is fetching at this moment, and gives what it has of.
     """
 
     name: str
     addresses: Callable[[str], tuple[str, ...]]
     free_bytes: Callable[[], int]
     trust_version: Callable[[], int] = lambda: 0
+    fetching: Callable[[], Sequence[bytes]] = tuple
 
 
 @dataclass(slots=True)
@@ -133,6 +137,7 @@ class Session:
         self._live = asyncio.Event()
         self._moving = asyncio.Event()
         self._turn = 0
+        self._heartbeat: Heartbeat | None = None
         self._failures = 0  # logins, since central last answered a beat
         self._broken = 0  # streams, since central last answered a beat
 
@@ -172,6 +177,11 @@ class Session:
     def lost(self) -> None:
         """Says that central does not know the session any more: the next beat finds out the same and logs in anew."""
         self._set_live(live=False, problem="central has forgotten this peer; logging in anew")
+
+    def beat_soon(self) -> None:
+        """Has central told at once what has changed of this peer, rather than with the next beat."""
+        if self._heartbeat is not None:
+            self._heartbeat.beat_soon()
 
     def move(self) -> None:
         """Has the heartbeat go on by a new connection, since that of before is going to end; nothing is lost by it."""
@@ -282,6 +292,7 @@ class Session:
                 sequence=sequence,
                 free_bytes=self._introduction.free_bytes(),
                 trust_version=self._introduction.trust_version(),
+                fetching_content_ids=self._introduction.fetching()[:_MOST_FETCHING],
             )
 
         def interval() -> float:
@@ -293,7 +304,8 @@ class Session:
             self._set_live(live=True)
             self._tell(response)
 
-        return Heartbeat(self._channels.central(login.central), beat, interval, hear)
+        self._heartbeat = Heartbeat(self._channels.central(login.central), beat, interval, hear)
+        return self._heartbeat
 
     def _tell(self, response: pb2.HeartbeatResponse) -> None:
         if response.HasField("trust"):

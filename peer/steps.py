@@ -5,18 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class HolderJoined:
-    """A holder can be asked; `blocks` are what it has, None when it has them all."""
+    """A holder can be asked. One that is not `complete` is fetching the content too, and has what it has."""
 
     holder: str
-    blocks: frozenset[int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HolderGained:
-    """A partial holder has further blocks."""
-
-    holder: str
-    blocks: frozenset[int]
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +19,25 @@ class HolderLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """The holder has chosen a block, which is on its way."""
+
+    ask: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Arrived:
-    """An answer of the right index and length is here, unchecked."""
+    """An answer with a block of the right length is here, unchecked; `first_hand` when this peer is to pass it on."""
+
+    ask: int
+    index: int
+    first_hand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """The holder had nothing to give within its patience."""
 
     ask: int
 
@@ -92,12 +101,17 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Ask `holder` for block `index`; `timeout` seconds are its deadline, after which a `Cancel` follows."""
+    """Ask `holder` for any block of the set `lacking`, or for block `index` when that is not None.
+
+    The holder may wait `patience` seconds until it has one. `first_hand`: rather than give what others will, it waits.
+    """
 
     ask: int
     holder: str
-    index: int
-    timeout: float
+    lacking: int
+    index: int | None
+    patience: float
+    first_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +128,7 @@ class Store:
     ask: int
     holder: str
     index: int
+    first_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +151,18 @@ class Finished:
 
 
 Event = (
-    HolderJoined | HolderGained | HolderLeft | Held | Moved | Arrived | Stored | Lied | Gone | Failed | Declined | Tick
+    HolderJoined
+    | HolderLeft
+    | Held
+    | Moved
+    | Chosen
+    | Arrived
+    | Nothing
+    | Stored
+    | Lied
+    | Gone
+    | Failed
+    | Declined
+    | Tick
 )
 Decision = Fetch | Cancel | Store | Dropped | Stuck | Finished

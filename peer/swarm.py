@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Set
+from collections.abc import Callable, Coroutine, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import Busy, Corrupt, InvalidInput, NotFound, RelevoError, Revoked, Unreachable
 from core.manifest import Manifest
+from core.times import to_duration
 from peer import steps
+from peer.block_sets import set_of, to_bitmap
 from peer.download import Download, DownloadLimits
 from peer.finder import Finder
 from peer.lines import Line
@@ -18,12 +20,17 @@ from peer.manifest_fetch import ManifestTimes
 from peer.partial import Partial
 from peer.pieces import Allowance, whole_block
 from peer.progress import Progress, Source
+from peer.unfinished import Unfinished
 from relevo.v1.peer_relay_pb2 import GetBlockRequest
 
 log = logging.getLogger("relevo.download")
 
-# The scheduler cancels at its deadline; gRPC's own comes a little later, in case it did not.
-_AFTER_DEADLINE = 1.0
+# The scheduler cancels at its deadlines; gRPC's own is as late as holders take it, in seconds.
+_LONGEST = 129.0
+# Bytes of the set that an ask carries: 32,768 blocks from the first one that is lacking on.
+_BITMAP = 4096
+# Central is asked for further holders soon after a peer has asked for this content that is not known yet.
+_NEWS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,9 @@ class DownloadSettings:
     Attributes:
         limits: how much is asked for at once, and how long answers may take.
         manifest: times for fetching a manifest.
-        refresh: central is asked for further holders this often while a download runs.
+        first_refresh: central is asked for further holders so soon: others begin at the same time. Each further pause
+            is twice as long.
+        refresh: the longest such pause while a download runs.
         first_retry: first pause before central is asked again when nobody can be asked; each further one doubles it.
         max_retry: longest such pause.
         patience: a download without any progress for so long fails.
@@ -42,6 +51,7 @@ class DownloadSettings:
 
     limits: DownloadLimits = field(default_factory=DownloadLimits)
     manifest: ManifestTimes = field(default_factory=ManifestTimes)
+    first_refresh: float = 0.25
     refresh: float = 10.0
     first_retry: float = 0.2
     max_retry: float = 5.0
@@ -71,6 +81,7 @@ class Swarm:
         clock: Callable[[], float],
         settings: DownloadSettings,
         allowance: Allowance,
+        unfinished: Unfinished,
     ) -> None:
         """`finder` holds the first lines; further ones come from it while the download runs. `rng` spreads the load."""
         self._manifest = manifest
@@ -81,6 +92,9 @@ class Swarm:
         self._clock = clock
         self._settings = settings
         self._allowance = allowance
+        self._unfinished = unfinished
+        self._offered = False
+        self._look = asyncio.Event()
         self._random = rng
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,6 +102,7 @@ class Swarm:
         self._storing: list[tuple[steps.Store, bytes | memoryview]] = []
         self._to_store = asyncio.Event()
         self._stuck = asyncio.Event()
+        self._strangers: set[str] = set()
         self._pause = settings.first_retry
         self._progress_at = clock()
         self._timer: asyncio.TimerHandle | None = None
@@ -105,12 +120,14 @@ class Swarm:
         self._download = Download(self._manifest.layout, missing, self._settings.limits, self._random.getrandbits(32))
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._progress.begin(self._clock())
+        held = ((1 << self._manifest.layout.block_count) - 1) & ~set_of(missing)
+        self._offered = self._partial.offer(
+            lambda descriptor: self._unfinished.begin(self._manifest, descriptor, held, self._asked_by)
+        )
         try:
             self._start(self._find())
             self._start(self._store())
-            for line in list(self._finder.lines.values()):
-                self._join(line)
-            self._handle(steps.Tick())
+            self._join(list(self._finder.lines.values()))
             await self._done
         finally:
             if self._timer is not None:
@@ -118,9 +135,17 @@ class Swarm:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._offered:
+                self._unfinished.end(self._content_id, whole=not self._download.missing)
 
-    def _handle(self, event: steps.Event) -> None:
-        for decision in self._download.handle(event, self._clock()):
+    def _asked_by(self, who: str) -> None:
+        """Has the holders looked up when a peer asks that may be fetching the content too."""
+        if who not in self._finder.lines and who not in self._strangers:
+            self._strangers.add(who)
+            self._look.set()
+
+    def _handle(self, *events: steps.Event) -> None:
+        for decision in self._download.handle_all(events, self._clock()):
             self._perform(decision)
         if self._timer is not None:
             self._timer.cancel()
@@ -149,6 +174,7 @@ class Swarm:
                 self._finder.drop(holder, lied=for_good)
             case steps.Stuck():
                 self._stuck.set()
+                self._look.set()
             case steps.Finished():
                 if not self._done.done():
                     self._done.set_result(None)
@@ -173,32 +199,52 @@ class Swarm:
         self._arrived.pop(fetch.ask, None)
 
     async def _answer(self, fetch: steps.Fetch, line: Line) -> steps.Event:
-        request = GetBlockRequest(content_id=self._content_id, index=fetch.index)
+        layout = self._manifest.layout
+        request = GetBlockRequest(content_id=self._content_id, patience=to_duration(fetch.patience))
+        if fetch.index is None:
+            first, bitmap = to_bitmap(fetch.lacking, _BITMAP)
+            request.lacking.first, request.lacking.bitmap = first, bitmap
+            request.first_hand = fetch.first_hand
+        else:
+            request.index = fetch.index
         try:
             answer = await whole_block(
-                lambda request: line.get_block(request, fetch.timeout + _AFTER_DEADLINE),
+                lambda request: line.get_block(request, _LONGEST, self._announced(fetch)),
                 request,
-                self._manifest.layout.block_length(fetch.index),
+                layout,
                 self._allowance,
                 held=lambda: self._handle(steps.Held(fetch.ask)),
                 moved=lambda came: self._moved(fetch.ask, came),
             )
         except Busy as error:
-            return steps.Declined(fetch.ask, error.retry_after) if error.retry_after > 0 else steps.Failed(fetch.ask)
+            if error.retry_after <= 0:
+                return steps.Failed(fetch.ask)
+            self._alive(line)
+            return steps.Declined(fetch.ask, error.retry_after)
         except (NotFound, Corrupt) as error:
             return steps.Gone(fetch.ask, str(error))
         except InvalidInput as error:
             return steps.Lied(fetch.ask, str(error))
         except RelevoError as error:
-            log.debug("%s did not give block %d: %s", fetch.holder, fetch.index, error)
+            log.debug("%s gave no block: %s", fetch.holder, error)
             return steps.Failed(fetch.ask)
-        if answer.index != fetch.index:
+        if fetch.index is None and not answer.data:
+            self._alive(line)
+            return steps.Nothing(fetch.ask)
+        if fetch.index not in {None, answer.index} or answer.index >= layout.block_count:
             return steps.Lied(fetch.ask, "it sent another block than the one that was asked for")
-        data = answer.data
-        if len(data) != self._manifest.layout.block_length(fetch.index):
+        if len(answer.data) != layout.block_length(answer.index):
             return steps.Lied(fetch.ask, "it sent a block of another length")
-        self._arrived[fetch.ask] = data
-        return steps.Arrived(fetch.ask)
+        self._arrived[fetch.ask] = answer.data
+        return steps.Arrived(fetch.ask, answer.index, answer.first_hand)
+
+    def _announced(self, fetch: steps.Fetch) -> Callable[[int], None]:
+        return lambda index: self._handle(steps.Chosen(fetch.ask, index))
+
+    def _alive(self, line: Line) -> None:
+        """Takes note that a complete holder answers, even though it is not this peer's turn yet."""
+        if line.complete:
+            self._progress_at = self._clock()
 
     def _moved(self, ask: int, came: int) -> None:
         self._progress_at = self._clock()
@@ -230,15 +276,22 @@ class Swarm:
         self._progress_at = self._clock()
         self._pause = self._settings.first_retry
         self._progress.fetched(store.holder, size, self._progress_at)
+        if self._offered:
+            self._unfinished.add(self._content_id, store.index, first_hand=store.first_hand)
         self._handle(steps.Stored(store.ask))
 
     async def _find(self) -> None:
-        """Looks for holders now and then, and soon when there is nobody to ask."""
+        """Looks for holders now and then, and soon when there is nobody to ask or somebody else asks."""
         settings = self._settings
+        pause = settings.first_refresh
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(settings.refresh, settings.patience)):
-                    await self._stuck.wait()
+                async with asyncio.timeout(min(pause, settings.patience)):
+                    await self._look.wait()
+            pause = min(2 * pause, settings.refresh)
+            if not self._stuck.is_set() and self._look.is_set():
+                await asyncio.sleep(_NEWS)
+            self._look.clear()
             self._check_patience()
             if self._stuck.is_set():
                 await asyncio.sleep(self._pause * self._random.uniform(0.5, 1.5))
@@ -250,8 +303,7 @@ class Swarm:
             except RelevoError as error:
                 log.debug("central names no holders: %s", error)
                 continue
-            for line in fresh:
-                self._join(line)
+            self._join(fresh)
 
     def _check_patience(self) -> None:
         limit = self._progress_at + self._settings.patience
@@ -260,11 +312,14 @@ class Swarm:
         if self._clock() > limit and (asked_at is None or asked_at > limit):
             raise no_holder(self._finder)
 
-    def _join(self, line: Line) -> None:
-        """Tells the scheduler of a line; one that leads to a new address of a known holder starts afresh."""
-        self._handle(steps.HolderLeft(line.contact.peer_id))
-        self._progress.source(line.contact).dropped_reason = ""
-        self._handle(steps.HolderJoined(line.contact.peer_id))
+    def _join(self, lines: Sequence[Line]) -> None:
+        """Tells the scheduler of lines; one that leads to a new address of a known holder starts afresh."""
+        events: list[steps.Event] = []
+        for line in lines:
+            peer_id = line.contact.peer_id
+            self._progress.source(line.contact).dropped_reason = ""
+            events += [steps.HolderLeft(peer_id), steps.HolderJoined(peer_id, line.complete)]
+        self._handle(*events)
 
 
 def _answered(source: Source) -> None:

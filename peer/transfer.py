@@ -22,6 +22,7 @@ from peer.pieces import Allowance, unlimited
 from peer.progress import Progress
 from peer.swarm import DownloadSettings, Swarm, no_holder
 from peer.targets import existing_manifest, exists_already, remove_leftover
+from peer.unfinished import Unfinished
 
 __all__ = ["DownloadSettings", "Downloader", "FetchRequest", "Fetched"]
 
@@ -82,6 +83,7 @@ class Downloader:
         clock: Callable[[], float],
         settings: DownloadSettings | None = None,
         accuse: Accuse = _tell_nobody,
+        unfinished: Unfinished | None = None,
     ) -> None:
         """Makes a downloader.
 
@@ -93,6 +95,7 @@ class Downloader:
             clock: monotonic seconds.
             settings: of every download.
             accuse: is told of holders that lie or lack what they are named for.
+            unfinished: gives to others what there is of contents that are being fetched.
         """
         self._find_holders = find_holders
         self._dialler = dialler
@@ -101,6 +104,7 @@ class Downloader:
         self._clock = clock
         self._settings = settings or DownloadSettings()
         self._accuse = accuse
+        self._unfinished = unfinished or Unfinished()
         self._turns: dict[tuple[Path, bytes], tuple[asyncio.Lock, int]] = {}
 
     async def fetch(self, request: FetchRequest, progress: Progress, allowance: Allowance | None = None) -> Fetched:
@@ -194,6 +198,7 @@ class Downloader:
                     clock=self._clock,
                     settings=self._settings,
                     allowance=allowance,
+                    unfinished=self._unfinished,
                 )
                 await swarm.run(missing)
             return await self._finish(request, partial, manifest)

@@ -1,5 +1,6 @@
 """Real processes, real files, real kills: the programs as a user runs them."""
 
+import contextlib
 import json
 import os
 import random
@@ -8,9 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import grpc
 import pytest
+
+from core.content import Layout
+from peer.settings import control_address
+from relevo.v1.peer_control_pb2 import SetRateLimitsRequest
+from relevo.v1.peer_control_pb2_grpc import PeerControlStub
 
 MIB = 1024 * 1024
 GRPCURL = str(Path(sys.executable).with_name("grpcurl"))
@@ -264,6 +272,54 @@ def test_a_download_goes_on_after_kill_9_with_what_was_on_disk(world, tmp_path):
     fetched = world.json("ben", "get", "big.bin", "--to", out, "--quiet")
     assert (out / "big.bin").read_bytes() == data
     assert fetched["files"][0]["resumed_bytes"] >= 8 * MIB
+
+
+def limit_uploads(home, rate):
+    with grpc.insecure_channel(control_address(home)) as channel:
+        request = SetRateLimitsRequest(upload_bytes_per_second=rate)
+        PeerControlStub(channel).SetRateLimits(request, timeout=20, wait_for_ready=True)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+def test_downloaders_help_each_other_and_finish_without_the_first_holder(world, tmp_path, end):
+    """It is killed, ends in order, or falls silent as soon as the others have every block together."""
+    data = noise(32 * MIB)
+    layout = Layout(len(data))
+    blocks = [data[layout.block_offset(index) :][: layout.block_length(index)] for index in range(layout.block_count)]
+    world.share("ana", "big.bin", data)
+    central = world.central()
+    ana = world.peer("ana", central)
+    limit_uploads(world.base / "ana" / "home", 8 * MIB)
+    names = ["ben", "cho", "dee"]
+    for name in names:
+        world.peer(name, central)
+        limit_uploads(world.base / name / "home", 4 * MIB)  # they have to pass on more than ana gives
+    until(lambda: world.listed("dee") == ["big.bin"])
+    outs = {name: tmp_path / name / "out" for name in names}
+    getting = [world.relevo(name, "get", "big.bin", "--to", outs[name], background=True) for name in names]
+
+    def all_blocks_are_there():
+        lacking = set(range(layout.block_count))
+        for file in (file for out in outs.values() for file in (*out.glob(".relevo-*.part"), *out.glob("big.bin"))):
+            with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
+                for index in list(lacking):
+                    if os.pread(opened.fileno(), len(blocks[index]), layout.block_offset(index)) == blocks[index]:
+                        lacking.discard(index)
+        return not lacking
+
+    until(all_blocks_are_there, 40)
+    whole = [name for name in names if (outs[name] / "big.bin").exists()]
+    ana.process.send_signal(end)
+    assert [process.wait(60) for process in getting] == [0, 0, 0]
+    given = Counter()
+    for name in names:
+        assert (outs[name] / "big.bin").read_bytes() == data
+        (transfer,) = world.json(name, "transfers")["transfers"]
+        given.update({source["peer"]["name"]: source["bytes"] for source in transfer["sources"]})
+    assert len(whole) < 3, "there was something left to do without it"
+    assert sum(given.values()) == 3 * len(data)
+    assert all(given[name] for name in names), "everybody gave something"
+    assert given["ana"] < 1.5 * len(data)
 
 
 def transfers(world, name):

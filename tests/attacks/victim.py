@@ -62,7 +62,7 @@ async def main(directory: Path, limits: Limits) -> None:
         limits=limits,
     )
     shelf = Shelf()
-    add_PeerRelayServicer_to_server(RelayServicer(Serving(shelf), Page()), server.server)
+    add_PeerRelayServicer_to_server(RelayServicer(Serving(shelf, time.monotonic), Page()), server.server)
     port = server.listen("127.0.0.1:0")
     await server.start("relevo.v1.PeerRelay")
     stopped = asyncio.Event()

@@ -89,11 +89,11 @@ DEFENCES = (
         "test_a_slow_drip_is_abandoned_at_its_deadline_and_its_block_asked_of_another",
     ),
     _defence(
-        "peer/download.py",
-        "timeout = holder.pace.deadline(size)",
-        "timeout = 3600.0",
+        "peer/pace.py",
+        "return min(usual * 2.0 ** min(self._late, 16), limits.max_deadline)",
+        "return 3600.0",
         "test_a_slow_drip_is_replaced_within_its_deadline",
-        also=(Piece("peer/download.py", "if ask.overdue_at <= now and ", "if False and "),),
+        also=(Piece("peer/download.py", "if ask.overdue_at <= now\n", "if False\n"),),
     ),
     # 5: who does not read
     _defence(

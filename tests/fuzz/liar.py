@@ -15,6 +15,8 @@ from core.identity import Identity
 from core.manifest import manifest_of
 from core.status import to_status
 from core.times import to_duration
+from peer.block_sets import from_bitmap, lowest
+from peer.lines import BLOCK_KEY
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import content_pb2 as content
 from relevo.v1 import peer_relay_pb2 as relay
@@ -27,7 +29,16 @@ PATH = "video.bin"
 BEAT = 0.02
 CENTRAL = "relevo.v1.CentralDirectory"
 RELAY = "relevo.v1.PeerRelay"
+_GET_BLOCK = f"{RELAY}/GetBlock"
 _CODES = list(grpc.StatusCode)
+
+
+def _chosen(body: bytes) -> int:
+    """Returns the block that is given to a request."""
+    request = relay.GetBlockRequest.FromString(body)
+    count = MANIFEST.layout.block_count
+    lacking = from_bitmap(request.lacking.first, request.lacking.bitmap, count)
+    return lowest(lacking) if lacking else min(request.index, count - 1)
 
 
 class Lie:
@@ -36,6 +47,12 @@ class Lie:
     def __init__(self, body: bytes, *, status: bool) -> None:
         self._body = body
         self._status = status
+
+    def announced(self) -> str:
+        """Returns which block is going to come: one that there may be, or nothing like a number."""
+        if not self._body or self._body[-1] % 2:
+            return str(len(self._body) % (MANIFEST.layout.block_count + 2))
+        return "".join(chr(32 + byte % 95) for byte in self._body[-20:])
 
     async def tell(self, context: Any) -> bytes:
         """Returns the answer, or ends the call."""
@@ -93,6 +110,8 @@ class Liar(grpc.GenericRpcHandler):
         async def unary(body: bytes, context: Any) -> bytes:
             await self._count(name)
             lie = self.lies.get(name)
+            if name == _GET_BLOCK:
+                await context.send_initial_metadata(((BLOCK_KEY, lie.announced() if lie else str(_chosen(body))),))
             return await lie.tell(context) if lie else self.truth(name, body)
 
         if name.endswith("/Heartbeat"):
@@ -157,7 +176,7 @@ class Liar(grpc.GenericRpcHandler):
             )
         if rpc == "GetContents":
             return relay.GetContentsResponse(contents=[relay.GivenContent(data=CONTENT)])
-        index = relay.GetBlockRequest.FromString(body).index
+        index = _chosen(body)
         offset = layout.block_offset(index)
         return relay.GetBlockResponse(index=index, data=CONTENT[offset : offset + layout.block_length(index)])
 

@@ -62,7 +62,7 @@ class Tampered(RelayServicer):
     """A holder whose answers pass through a function before they leave."""
 
     def __init__(self, contents, change=None):
-        super().__init__(Serving(Memory(contents)), carrier=None)
+        super().__init__(Serving(Memory(contents), time.monotonic), carrier=None)
         self.change = change
         self.asked = []
 

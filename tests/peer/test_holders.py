@@ -116,8 +116,8 @@ async def test_what_neighbours_said_is_remembered_for_some_contents_only():
 class Named:
     """Central's answers to one download: whom it names, and how it was asked."""
 
-    def __init__(self, *names, doubted=()):
-        self.names, self.doubted = list(names), set(doubted)
+    def __init__(self, *names, doubted=(), partial=()):
+        self.names, self.doubted, self.partial = list(names), set(doubted), set(partial)
         self.directly = []
         self.accused = []
         self.finder = Finder(CONTENT, self.find, None, "me", 0.1, self.accuse)
@@ -125,7 +125,10 @@ class Named:
     async def find(self, content_id, *, directly=False):
         self.directly.append(directly)
         return [
-            contacts.Holder(Contact(name, name, ("192.0.2.1:1",)), doubted=name in self.doubted) for name in self.names
+            contacts.Holder(
+                Contact(name, name, ("192.0.2.1:1",)), complete=name not in self.partial, doubted=name in self.doubted
+            )
+            for name in self.names
         ]
 
     def accuse(self, peer_id, content_id, lied):
@@ -174,6 +177,45 @@ async def test_a_download_that_is_stuck_asks_central_itself():
     await named.look()
     await named.look(stuck=True)
     assert named.directly == [False, True]
+
+
+async def test_a_peer_that_has_stopped_fetching_is_neither_accused_nor_given_up():
+    named = Named("ben", "cho", partial=["cho"])
+    await named.look()
+    named.finder.drop("cho", lied=False)
+    assert named.accused == []
+    assert await named.look() == {"cho"}, "it may have begun again"
+
+
+async def test_a_peer_that_lies_while_it_is_fetching_is_accused_and_never_asked_again():
+    named = Named("ben", "cho", partial=["cho"])
+    await named.look()
+    named.finder.drop("cho", lied=True)
+    assert named.accused == [("cho", CONTENT, True)]
+    assert await named.look(stuck=True) == set()
+
+
+async def test_of_peers_that_are_fetching_a_few_are_asked_and_further_ones_when_some_have_gone():
+    names = [f"partial-{number}" for number in range(50)]
+    named = Named("ben", *names, "cho", partial=names)
+    found = await named.look()
+    assert found == {"ben", "cho", *names[:30]}
+    assert await named.look() == set()
+    named.finder.drop(names[3], lied=False)
+    named.names.remove(names[3])
+    assert await named.look() == {names[30]}
+
+
+async def test_a_peer_that_has_fetched_everything_is_asked_as_a_complete_holder():
+    names = [f"partial-{number}" for number in range(31)]
+    named = Named("ben", *names, partial=names)
+    await named.look()
+    named.partial.remove(names[3])
+    assert await named.look() == {names[3], names[30]}, "it leaves its place to another"
+    assert named.finder.lines[names[3]].complete
+    named.partial.add(names[3])
+    assert await named.look() == set()
+    assert named.finder.lines[names[3]].complete, "what it had it still has, as far as is known"
 
 
 # Many contents at once.

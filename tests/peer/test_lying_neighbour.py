@@ -519,7 +519,9 @@ INVENTED = {
 @pytest.mark.parametrize("invented", INVENTED.values(), ids=INVENTED)
 async def test_holders_that_a_neighbour_invented_do_not_keep_a_download_from_the_real_ones(world, tmp_path, invented):
     data = random.Random(1).randbytes(300_000)
-    server = await world.serve(add_PeerRelayServicer_to_server, RelayServicer(Serving(Memory(data)), None))
+    server = await world.serve(
+        add_PeerRelayServicer_to_server, RelayServicer(Serving(Memory(data), time.monotonic), None)
+    )
     honest = info("h" * 52, "honest", [f"127.0.0.1:{server.port}"])
     world.central.answers["LocateFile"] = pb2.LocateFileResponse(holders=[Holder(peer=honest, complete=True)])
     lie = pb2.LocateFileResponse(holders=[Holder(peer=invented, complete=True)])
@@ -531,7 +533,9 @@ async def test_holders_that_a_neighbour_invented_do_not_keep_a_download_from_the
 
 async def test_a_neighbour_that_denies_all_holders_does_not_keep_a_download_from_them(world, tmp_path):
     data = random.Random(1).randbytes(300_000)
-    server = await world.serve(add_PeerRelayServicer_to_server, RelayServicer(Serving(Memory(data)), None))
+    server = await world.serve(
+        add_PeerRelayServicer_to_server, RelayServicer(Serving(Memory(data), time.monotonic), None)
+    )
     honest = info("h" * 52, "honest", [f"127.0.0.1:{server.port}"])
     world.central.answers["LocateFile"] = pb2.LocateFileResponse(holders=[Holder(peer=honest, complete=True)])
     await world.neighbour("primary", LocateFile=errors.NotFound("no live peer holds it"))

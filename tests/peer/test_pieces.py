@@ -4,11 +4,13 @@ import asyncio
 import time
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
+from core.content import Layout
 from core.errors import Busy, Unreachable
 from peer.limiter import Limiter
 from peer.pieces import Allowance, unlimited, whole_block
-from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse
+from relevo.v1.peer_relay_pb2 import BlockSet, GetBlockRequest, GetBlockResponse
 
 KIB = 1024
 BLOCK = bytes(range(256)) * 256  # 64 KiB
@@ -47,12 +49,12 @@ class Holder:
         return GetBlockResponse(index=request.index, data=data)
 
 
-async def fetched(holder, allowance=None):
+async def fetched(holder, allowance=None, request=None):
     events = []
     answer = await whole_block(
         holder,
-        GetBlockRequest(index=3),
-        len(BLOCK),
+        request or GetBlockRequest(index=3),
+        Layout(5 * len(BLOCK)),
         allowance or unlimited(),
         held=lambda: events.append("held"),
         moved=events.append,
@@ -100,6 +102,28 @@ async def test_more_than_was_asked_for_is_no_block():
 
     answer, _ = await fetched(generous, Counted())
     assert len(answer.data) == 10 * KIB + 1
+
+
+async def test_of_a_block_that_the_holder_has_chosen_the_rest_is_asked_for_by_its_index():
+    asked = []
+
+    async def choosing(request):
+        asked.append((request.WhichOneof("wanted"), request.index, request.HasField("patience")))
+        return GetBlockResponse(index=4, data=BLOCK[request.offset_bytes :][: 20 * KIB])
+
+    answer, _ = await fetched(
+        choosing, request=GetBlockRequest(lacking=BlockSet(bitmap=b"\xff"), patience=Duration(seconds=1))
+    )
+    assert (answer.index, answer.data) == (4, BLOCK)
+    assert asked == [("lacking", 0, True)] + [("index", 4, False)] * 3
+
+
+@pytest.mark.parametrize("answer", [GetBlockResponse(), GetBlockResponse(index=5, data=b"x")])
+async def test_no_block_and_none_that_there_is_end_it(answer):
+    async def one(request):
+        return answer
+
+    assert (await fetched(one, request=GetBlockRequest(lacking=BlockSet())))[0] is answer
 
 
 async def test_a_piece_of_another_block_ends_it():

@@ -77,7 +77,7 @@ class Network:
     async def relay(self, name):
         server = Server()
         carrier = DirectCarrier(Routes(self.channels, self.address, (), lambda: self.now))
-        add_PeerRelayServicer_to_server(RelayServicer(Serving(Nothing()), carrier), server.server)
+        add_PeerRelayServicer_to_server(RelayServicer(Serving(Nothing(), time.monotonic), carrier), server.server)
         port = server.listen("127.0.0.1:0")
         await server.start()
         self.servers.append(server)

@@ -1,24 +1,24 @@
-"""PeerRelay over a real channel, every RPC good and bad, and the chooser of blocks alone."""
+"""PeerRelay over a real channel, every RPC good and bad."""
 
 import asyncio
 import random
-from collections import Counter
+import time
 
 import grpc
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from google.protobuf.duration_pb2 import Duration
 
 from core import errors
 from core.content import MAX_SMALL
 from core.manifest import checked_root, manifest_of
 from core.rpc import Server
 from core.status import from_rpc_error
-from peer.chooser import BlockChooser
 from peer.limiter import Limiter
+from peer.lines import BLOCK_KEY
 from peer.relay_servicer import LONGEST_WAIT, RelayServicer
 from peer.sending import Sending
-from peer.serving import MOST_BITMAP, MOST_CONTENTS, Serving
+from peer.serving import MOST_BITMAP, MOST_CONTENTS, Serving, Wanted
+from peer.unfinished import Unfinished
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub, add_PeerRelayServicer_to_server
@@ -113,8 +113,18 @@ class Relay:
     def __init__(self):
         self.shelf, self.carrier = Shelf(), Echo()
         self.upload = Limiter(lambda: 0.0)
+        self.now = 0.0
+        self.unfinished = Unfinished()
         sending = Sending(self.upload)
-        self.serving = Serving(self.shelf, slots=4, slots_each=3, retry_after=0.5, sending=sending)
+        self.serving = Serving(
+            self.shelf,
+            lambda: self.now,
+            self.unfinished,
+            slots=4,
+            slots_each=3,
+            retry_after=0.5,
+            sending=sending,
+        )
         self.server = Server()
         self.channels = []
 
@@ -179,21 +189,18 @@ async def test_a_wanted_block_is_given(relay, index):
     answer = await relay.block(index=index)
     assert answer.index == index
     assert MANIFEST.verifies(index, answer.data)
-    assert not answer.HasField("holdings")
     assert relay.serving.sending.sent_bytes == len(answer.data)
-
-
-async def test_who_says_what_it_knows_is_told_that_all_is_here(relay):
-    own = pb2.Holdings(epoch=7, from_count=0, gained=[1, 2])
-    answers = [await relay.block(index=0, known=pb2.HoldingsCursor(), own=own) for _ in range(2)]
-    assert all(answer.holdings.complete for answer in answers)
-    assert answers[0].holdings.epoch == answers[1].holdings.epoch != 0
 
 
 async def test_out_of_a_set_each_block_is_given_once_before_any_twice(relay):
     everything = lacking(*range(LAST + 1))
-    given = [(await relay.block(lacking=everything)).index for _ in range(22)]
+    given = [(await relay.block(lacking=everything)).index for _ in range(11)]
+    await all_given_back(relay)
+    relay.now += 10  # what left a moment ago may just not have been known to whoever asks
+    given += [(await relay.block(lacking=everything)).index for _ in range(11)]
     assert sorted(given[:11]) == sorted(given[11:]) == list(range(11))
+    await all_given_back(relay)
+    relay.now += 10
     assert (await relay.block(lacking=lacking(6, first=6))).index == 6
     answer = await relay.block(lacking=lacking(9, 10, first=3))
     assert answer.index in {9, 10}
@@ -210,8 +217,6 @@ async def test_out_of_a_set_each_block_is_given_once_before_any_twice(relay):
         ({"index": 0, "content_id": ID + b"x"}, errors.InvalidInput, "content_id"),
         ({"index": 0, "content_id": bytes(32)}, errors.NotFound, None),
         ({}, errors.InvalidInput, "wanted"),
-        ({"lacking": pb2.BlockSet()}, errors.NotFound, None),
-        ({"lacking": pb2.BlockSet(bitmap=bytes(MOST_BITMAP))}, errors.NotFound, None),
         ({"lacking": pb2.BlockSet(bitmap=bytes(MOST_BITMAP + 1))}, errors.InvalidInput, "lacking.bitmap"),
         ({"lacking": pb2.BlockSet(bitmap=b"\xff" * MOST_BITMAP)}, errors.InvalidInput, "lacking"),
         ({"lacking": pb2.BlockSet(first=2**32 - 1, bitmap=b"\x01")}, errors.InvalidInput, "lacking"),
@@ -220,6 +225,8 @@ async def test_out_of_a_set_each_block_is_given_once_before_any_twice(relay):
         ({"lacking": lacking(0), "content_id": bytes(32)}, errors.NotFound, None),
         ({"lacking": lacking(0), "content_id": b"short"}, errors.InvalidInput, "content_id"),
         ({"lacking": lacking(0), "content_id": EMPTY_ID}, errors.InvalidInput, "lacking"),
+        ({"index": 0, "patience": Duration(seconds=61)}, errors.InvalidInput, "patience"),
+        ({"index": 0, "patience": Duration(seconds=-1)}, errors.InvalidInput, "patience"),
     ],
 )
 async def test_a_bad_request_for_a_block_is_refused_by_rule(relay, fields, kind, field):
@@ -259,10 +266,14 @@ async def all_reading(relay, number):
             await relay.shelf.reading.wait()
 
 
-async def all_given_back(relay):
+async def until(condition):
     async with asyncio.timeout(5):
-        while relay.serving._slots.free != 4:  # noqa: ASYNC110 - the server hears of it when it does
+        while not condition():  # noqa: ASYNC110 - the server hears of it when it does
             await asyncio.sleep(0.001)
+
+
+async def all_given_back(relay):
+    await until(lambda: relay.serving._slots.free == 4)
 
 
 async def test_beyond_its_share_a_caller_is_told_when_to_come_back_and_others_are_served(relay):
@@ -421,36 +432,137 @@ async def test_directory_calls_are_carried_there_and_back_with_their_errors(rela
         assert type(error) is type(failure)
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 1), st.sets(st.integers(0, 20), min_size=1), st.integers(0, 2)),
-        min_size=1,
-        max_size=150,
+@pytest.fixture
+def fetching(relay, tmp_path):
+    """The relay fetches a content too: a function that adds a block of it."""
+    file = (tmp_path / "partial").open("w+b")
+    relay.callers = []
+    del relay.shelf.contents[ID]
+    assert relay.unfinished.begin(MANIFEST, file.fileno(), 0, relay.callers.append)
+
+    def add(index, *, first_hand=True):
+        file.seek(index * BLOCK)
+        file.write(DATA[index * BLOCK :][:BLOCK])
+        file.flush()
+        relay.unfinished.add(ID, index, first_hand=first_hand)
+
+    yield add
+    relay.unfinished.close()
+    file.close()
+
+
+async def test_a_content_that_is_being_fetched_is_given_from_its_first_block_on(relay, fetching):
+    assert (await relay.page()).block_digests == MANIFEST.block_digests
+    error = await relay.refused(relay.block(lacking=lacking(*range(11))))
+    assert type(error) is errors.NotFound
+    fetching(4)
+    answer = await relay.block(lacking=lacking(*range(11)))
+    assert (answer.index, MANIFEST.verifies(4, answer.data)) == (4, True)
+    assert type(await relay.refused(relay.block(index=5))) is errors.NotFound
+    assert len(relay.callers) == 3, "the one that fetches hears of others"
+    relay.unfinished.end(ID, whole=False)
+    assert type(await relay.refused(relay.block(index=4))) is errors.NotFound
+
+
+async def test_an_ask_waits_until_a_block_comes_that_its_caller_lacks(relay, fetching):
+    fetching(0)
+    call = relay.stub.GetBlock(
+        pb2.GetBlockRequest(content_id=ID, lacking=lacking(3, 7), patience=Duration(seconds=30)), timeout=40
     )
-)
-def test_of_what_is_lacking_the_chooser_gives_what_it_has_given_least(requests):
-    chooser = BlockChooser()
-    counts = {0: Counter(), 1: Counter()}
-    for content, wanted, _ in requests:
-        bits = sum(1 << index for index in wanted)
-        index = chooser.choose(bytes([content]), bits, 21)
-        assert index in wanted
-        given = counts[content]
-        if max(given.values(), default=0) < 30:
-            assert given[index] == min(given[other] for other in wanted)
-        given[index] += 1
-    assert chooser.choose(b"x", 0, 21) is None
+    for index in (1, 2, 7):
+        assert not call.done()
+        await until(lambda: relay.callers)
+        fetching(index)
+    assert (BLOCK_KEY, "7") in list(await call.initial_metadata()), "it says beforehand which block it is going to be"
+    assert (await call).index == 7
 
 
-def test_the_choosers_memory_is_bounded_over_contents_and_gifts():
-    chooser = BlockChooser(most_bytes=100_000)
-    everything = (1 << 4096) - 1
-    for number in range(1000):
-        chooser.choose(number.to_bytes(2, "big"), everything, 4096)
-    for _ in range(5000):
-        chooser.choose(b"one", 1 << 4000, 4096)
-    assert 0 < chooser._bytes <= 100_000
-    assert len(chooser._rounds[b"one"]) <= 32
+async def test_a_patient_ask_that_nothing_comes_for_is_answered_without_a_block(relay, fetching):
+    answer = await relay.block(lacking=lacking(3), patience=Duration(nanos=1000))
+    assert not answer.data
+    assert not (await relay.block(lacking=lacking())).data, "whoever lacks nothing is answered at once"
+    error = await relay.refused(relay.block(index=3, patience=Duration(nanos=1000)))
+    assert (type(error), error.retry_after) == (errors.Busy, 0.5), "an answer by index has the block"
+    call = relay.stub.GetBlock(
+        pb2.GetBlockRequest(content_id=ID, lacking=lacking(3), patience=Duration(seconds=30)), timeout=40
+    )
+    await until(lambda: len(relay.callers) == 4)
+    call.cancel()
+    await until(lambda: not relay.serving._waiting)
+    fetching(3)
+    assert relay.serving._slots.free == 4, "nothing is given to those who have gone"
+
+
+async def test_what_came_second_hand_is_given_to_who_takes_it_from_any_hand(relay, fetching):
+    fetching(3, first_hand=False)
+    fetching(4)
+    first_hand = {"lacking": lacking(3, 4), "first_hand": True}
+    assert (await relay.block(**first_hand, patience=Duration(seconds=5))).index == 4
+    first_hand["lacking"] = lacking(3)
+    assert not (await relay.block(**first_hand, patience=Duration(nanos=10_000_000))).data
+    answer = await relay.block(lacking=lacking(3))
+    assert (answer.index, answer.first_hand) == (3, False)
+
+
+async def test_who_waits_for_what_was_lost_on_its_way_to_another_gets_it_at_once(relay):
+    relay.shelf.gate = asyncio.Event()
+    request = pb2.GetBlockRequest(content_id=ID, lacking=lacking(3), patience=Duration(seconds=30))
+    lost = relay.connect().GetBlock(request, timeout=40)
+    await all_reading(relay, 1)
+    relay.now += 1
+    asking = asyncio.ensure_future(
+        relay.block(lacking=lacking(3), patience=Duration(seconds=30), first_hand=True),
+    )
+    await until(lambda: relay.serving._waiting)
+    lost.cancel()
+    await until(lambda: not relay.serving._waiting)
+    relay.shelf.gate.set()
+    assert (await asking).index == 3
+
+
+async def test_the_holder_says_whether_a_block_is_given_the_first_time(relay):
+    assert (await relay.block(lacking=lacking(3))).first_hand
+    assert not (await relay.connect().GetBlock(pb2.GetBlockRequest(content_id=ID, index=3), timeout=5)).first_hand
+
+
+async def test_to_one_caller_blocks_leave_one_at_a_time_while_that_takes_long(relay):
+    relay.shelf.gate = asyncio.Event()
+    patient = {"lacking": lacking(*range(11)), "patience": Duration(seconds=30)}
+    calls = [asyncio.ensure_future(relay.block(**patient)) for _ in range(3)]
+    await all_reading(relay, 1)
+    assert relay.serving._slots.free == 3
+    relay.now += 1  # so long does the first one take
+    relay.shelf.gate.set()
+    assert len({(await call).index for call in calls}) == 3
+    await all_given_back(relay)
+
+
+async def test_a_block_that_comes_in_the_moment_in_which_patience_ends_is_given(relay, fetching):
+    loop = asyncio.get_running_loop()
+    asking = asyncio.ensure_future(relay.serving.choose("ana", ID, Wanted(0, b"\x08"), 0.02))
+    await until(lambda: relay.serving._waiting)
+    loop.call_later(0.001, fetching, 3)
+    time.sleep(0.05)  # noqa: ASYNC251 - so that both are due at once
+    gift = await asking
+    assert (gift.index, relay.serving._slots.free) == (3, 3)
+    relay.serving.left(gift.ask, arrived=True)
+    assert relay.serving._slots.free == 4
+
+
+async def test_an_ask_that_waits_for_a_slot_gets_one_that_contents_have_left(relay):
+    relay.shelf.gate = asyncio.Event()
+    contents = pb2.GetContentsRequest(content_ids=SMALL_IDS)
+    calls = [asyncio.ensure_future(relay.stub.GetContents(contents, timeout=20)) for _ in range(3)]
+    calls.append(asyncio.ensure_future(relay.connect().GetContents(contents, timeout=20)))
+    await all_reading(relay, 4)
+    request = pb2.GetBlockRequest(content_id=ID, index=3, patience=Duration(seconds=30))
+    block = asyncio.ensure_future(relay.connect().GetBlock(request, timeout=40))
+    await until(lambda: relay.serving._waiting)
+    relay.shelf.gate.set()
+    async with asyncio.timeout(10):
+        assert (await block).index == 3
+    await asyncio.gather(*calls)
+    await all_given_back(relay)
 
 
 async def test_so_many_calls_are_carried_at_once_for_each_caller_and_for_all(relay):

@@ -145,7 +145,7 @@ async def dripper():
 @pytest.fixture
 async def honest():
     server = Server()
-    add_PeerRelayServicer_to_server(RelayServicer(Serving(Memory()), None), server.server)
+    add_PeerRelayServicer_to_server(RelayServicer(Serving(Memory(), time.monotonic), None), server.server)
     port = server.listen("127.0.0.1:0")
     await server.start()
     yield f"127.0.0.1:{port}"

@@ -15,6 +15,7 @@ from core import errors
 from core.content import DIGEST_BYTES, Layout, content_id, digest
 from core.manifest import manifest_of
 from core.rpc import Server
+from peer.block_sets import from_bitmap, lowest
 from peer.channels import Channels
 from peer.contacts import Contact, Holder
 from peer.dialling import Dialler
@@ -107,7 +108,8 @@ class Honest(PeerRelayServicer):
     async def GetBlock(self, request, context):
         await self.gate.wait()
         manifest, data = self.contents[request.content_id]
-        index = request.index
+        lacking = from_bitmap(request.lacking.first, request.lacking.bitmap, manifest.layout.block_count)
+        index = lowest(lacking) if lacking else request.index
         at = manifest.layout.block_offset(index)
         return relay_pb2.GetBlockResponse(index=index, data=data[at : at + manifest.layout.block_length(index)])
 

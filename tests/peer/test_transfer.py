@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import replace
@@ -19,6 +20,7 @@ from core import errors
 from core.content import PAGE_BLOCKS, Layout, digest
 from core.manifest import Manifest, manifest_of
 from core.rpc import Server
+from peer.block_sets import set_of
 from peer.channels import Channels
 from peer.contacts import Contact, Holder
 from peer.dialling import Dialler
@@ -33,6 +35,7 @@ from peer.relay_servicer import RelayServicer
 from peer.sending import Sending
 from peer.serving import Serving
 from peer.transfer import Downloader, DownloadSettings, FetchRequest
+from peer.unfinished import Unfinished
 from relevo.v1 import peer_relay_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
 
@@ -80,7 +83,8 @@ class Tampered(RelayServicer):
     """A holder whose answers pass through two functions before they leave; it sends `rate` bytes a second."""
 
     def __init__(self, held, block=None, manifest=None, rate=0):
-        super().__init__(Serving(held, sending=Sending(Limiter(time.monotonic, rate))), carrier=None)
+        sending = Sending(Limiter(time.monotonic, rate))
+        super().__init__(Serving(held, time.monotonic, sending=sending), carrier=None)
         self.block, self.manifest = block, manifest
         self.asked = 0
 
@@ -119,6 +123,7 @@ class World:
         self.settings = QUICK
         self.progress = Progress(0)
         self.begun = asyncio.Event()
+        self.unfinished = Unfinished()
 
     async def serve(self, name, servicer, address="127.0.0.1:0"):
         server = Server()
@@ -147,7 +152,14 @@ class World:
 
     def downloader(self):
         return Downloader(
-            self.find_holders, self.dialler, self.find_local, SELF, time.monotonic, self.settings, self.accuse
+            self.find_holders,
+            self.dialler,
+            self.find_local,
+            SELF,
+            time.monotonic,
+            self.settings,
+            self.accuse,
+            self.unfinished,
         )
 
     def request(self, data, name="file", **more):
@@ -174,6 +186,7 @@ class World:
             self.ending.append(asyncio.ensure_future(self.servers.pop(name).stop(0)))
 
     async def close(self):
+        self.unfinished.close()
         await self.channels.close()
         await asyncio.gather(*self.ending, *(server.stop(0) for server in self.servers.values()))
 
@@ -239,6 +252,113 @@ async def test_without_any_holder_it_is_not_found(world):
     with pytest.raises(errors.NotFound):
         await world.fetch(some_bytes(10))
     assert list(world.directory.iterdir()) == []
+
+
+# Others who fetch the same.
+
+
+class Fetching(Tampered):
+    """A peer that is fetching the content too: it has these blocks of it."""
+
+    def __init__(self, data, *indexes):
+        self.unfinished, self.manifest_of = Unfinished(), manifest_of(data)
+        RelayServicer.__init__(self, Serving(Memory(), time.monotonic, self.unfinished), carrier=None)
+        self.block = self.manifest = None
+        self.asked, self.announced = 0, []
+        self.held = set_of(indexes)
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the test
+        self.file.write(data)
+        self.file.flush()
+
+    def begin(self):
+        assert self.unfinished.begin(self.manifest_of, self.file.fileno(), self.held, lambda _: None)
+        self.file.close()
+
+
+async def partial_holder(world, name, data, *indexes):
+    servicer = Fetching(data, *indexes)
+    servicer.begin()
+    address = await world.serve(name, servicer)
+    world.holders.append(Holder(Contact(name, name, (address,)), complete=False))
+    return servicer
+
+
+async def test_peers_that_have_everything_only_together_are_enough(world):
+    data = some_bytes(30 * BLOCK + 5)
+    await partial_holder(world, "even", data, *range(0, 31, 2))
+    await partial_holder(world, "odd", data, *range(1, 31, 2))
+    await world.fetch(data)
+    assert {name: source.bytes for name, source in world.progress.sources.items()} == {
+        "even": 15 * BLOCK + 5,
+        "odd": 15 * BLOCK,
+    }
+    assert world.accused == []
+
+
+async def test_a_peer_that_has_stopped_fetching_is_not_accused(world):
+    data = some_bytes(30 * BLOCK)
+    stopped = await partial_holder(world, "stopped", data, 1, 2, 3)
+    stopped.block = not_found
+    await world.holder("whole", Memory(data))
+    await world.fetch(data)
+    assert stopped.asked
+    assert world.accused == []
+
+
+async def test_what_has_come_is_given_to_others_while_the_rest_is_fetched(world):
+    data, gate = some_bytes(30 * BLOCK), asyncio.Event()
+    content_id = manifest_of(data).content_id
+
+    async def late(request, answer):
+        if len(held) >= 5:
+            await gate.wait()
+        held.add(answer.index)
+        return answer
+
+    held = set()
+    await world.holder("whole", Memory(data), late)
+    world.settings = replace(QUICK, limits=DownloadLimits(pace=PaceLimits()), patience=20.0)
+    fetching = asyncio.ensure_future(world.fetch(data))
+    async with asyncio.timeout(10):
+        while world.unfinished.held(content_id).bit_count() < 5:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.001)
+    for index in list(held)[:5]:
+        given = await world.unfinished.read(content_id, index)
+        assert given == data[index * BLOCK :][:BLOCK]
+    gate.set()
+    await fetching
+    assert world.unfinished.content_ids == []
+    assert world.unfinished.held(content_id) == (1 << 30) - 1, "until the library has it"
+
+
+async def test_a_download_looks_for_holders_again_when_a_stranger_asks_for_its_content(world):
+    data, gate = some_bytes(10 * BLOCK), asyncio.Event()
+
+    async def wait(request, answer):
+        await gate.wait()
+        return answer
+
+    await world.holder("slow", Memory(data), wait)
+    world.settings = replace(
+        QUICK, limits=DownloadLimits(pace=PaceLimits()), first_refresh=60.0, refresh=60.0, patience=60.0
+    )
+    fetching = asyncio.ensure_future(world.fetch(data))
+    content_id = manifest_of(data).content_id
+    async with asyncio.timeout(10):
+        while not world.unfinished.content_ids:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.001)
+    before = world.looks
+    world.unfinished.asked_by(content_id, "slow")
+    await partial_holder(world, "stranger", data, *range(10))
+    for _ in range(20):
+        world.unfinished.asked_by(content_id, "stranger")
+    async with asyncio.timeout(10):
+        while "stranger" not in world.progress.sources:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.001)
+    await fetching
+    gate.set()
+    assert world.looks == before + 1
+    assert world.progress.sources["stranger"].bytes > 0
 
 
 # Liars.
@@ -352,7 +472,7 @@ async def test_an_only_holder_whose_file_is_hashed_again_for_a_while_is_asked_ag
     data = some_bytes(30 * BLOCK)
 
     async def rename(request, answer):
-        if request.index == 20 and world.looks < 4:
+        if answer.index == 20 and world.looks < 4:
             return await lack(request, answer)
         return answer
 
@@ -378,12 +498,12 @@ async def test_a_content_that_was_removed_meanwhile_is_not_found_and_what_was_fe
     data = some_bytes(30 * BLOCK)
 
     async def remove(request, answer):
-        if request.index == 20:
+        if holder.asked > 20:
             world.holders.clear()
             raise errors.NotFound("not here")
         return answer
 
-    await world.holder("a", Memory(data), remove)
+    holder = await world.holder("a", Memory(data), remove)
     with pytest.raises(errors.NotFound, match=r"nobody holds [0-9a-f]{12} any more"):
         await world.fetch(data)
     assert len(world.hidden()) == 1
@@ -557,6 +677,7 @@ async def test_a_busy_holder_is_asked_again_when_it_says(world):
             raise errors.Busy("later", retry_after=0.05)
         return answer
 
+    world.settings = replace(QUICK, patience=5.0)
     holder = await world.holder("a", Memory(data), busy_at_first)
     await world.fetch(data)
 
@@ -629,6 +750,46 @@ async def test_a_download_that_nobody_helps_fails_after_its_patience_and_resumes
     holder.block = None
     await world.fetch(data)
     assert world.progress.resumed_bytes == done == 26 * BLOCK
+
+
+async def busy(request, answer):
+    raise errors.Busy("later", retry_after=0.05)
+
+
+async def no_turn(request, answer):
+    await asyncio.sleep(0.2)
+    return pb2.GetBlockResponse()
+
+
+async def no_word(request, answer):
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("waits", [busy, no_turn, no_word])
+async def test_a_complete_holder_that_lets_it_wait_for_its_turn_is_waited_for(world, waits):
+    data = some_bytes(4 * BLOCK)
+    world.settings = replace(QUICK, limits=DownloadLimits(patience=0.2, pace=PaceLimits()))
+    holder = await world.holder("whole", Memory(data), waits)
+    fetching = asyncio.ensure_future(world.fetch(data))
+    await asyncio.wait({fetching}, timeout=3 * QUICK.patience)
+    assert not fetching.done()
+    if waits is no_word:  # its asks are as old as the wait: what was asked in time is waited for
+        fetching.cancel()
+        await asyncio.wait({fetching})
+    else:
+        holder.block = None
+        await fetching
+
+
+@pytest.mark.parametrize("waits", [busy, no_turn])
+async def test_peers_that_are_fetching_too_and_have_nothing_new_are_not_waited_for(world, waits):
+    data = some_bytes(4 * BLOCK)
+    world.settings = replace(QUICK, limits=DownloadLimits(patience=0.2, pace=PaceLimits()))
+    for name in ("a", "b"):
+        partial = await partial_holder(world, name, data, 1)
+        partial.block = waits
+    with pytest.raises(errors.Unreachable):
+        await world.fetch(data)
 
 
 async def test_errors_of_central_do_not_end_a_download_that_runs(world):
