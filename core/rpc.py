@@ -196,10 +196,12 @@ def _register_reflection(server: grpc.aio.Server, services: Sequence[str]) -> No
 
 
 def tune_allocator() -> None:
-    """Makes glibc keep freed memory; a harmless no-op elsewhere.
+    """Makes glibc keep freed memory, in few places; a harmless no-op elsewhere. Call it before there are threads.
 
     As it comes, glibc gives every freed block of 1 MiB back to the kernel and faults it in again for the next message:
-    measured, a server's cost falls from 3.8 to 1.6 CPU seconds a GB (docs/decisions/0002-grpc-options.md).
+    measured, a server's cost falls from 3.8 to 1.6 CPU seconds a GB. And it gives each of gRPC's threads an arena, in
+    which some such blocks stay: two for all take a fifth less memory at the same speed
+    (docs/decisions/0002-grpc-options.md).
     """
     if sys.platform != "linux":
         return
@@ -207,6 +209,7 @@ def tune_allocator() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # musl and others
         return
-    m_trim_threshold, m_mmap_threshold = -1, -3
+    m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8
     mallopt(m_mmap_threshold, 64 * MIB)
     mallopt(m_trim_threshold, 256 * MIB)
+    mallopt(m_arena_max, 2)
