@@ -23,8 +23,9 @@ asked for by its index, so that it comes once.
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
-from core.content import MAX_BLOCK, Layout
+from core.content import Layout
 from peer.block_sets import every, lowest, set_of
+from peer.budget import Share
 from peer.pace import Pace, PaceLimits
 from peer.steps import (
     Arrived,
@@ -65,13 +66,10 @@ class DownloadLimits:
     """Bounds of one download.
 
     Attributes:
-        in_flight_bytes: most bytes asked for or being stored at once, over all holders; one block is always allowed.
-            Asks that wait at peers which are fetching the content too do not count until a block is on its way.
         patience: seconds that a holder may wait until it has something to give.
         pace: bounds of every single holder.
     """
 
-    in_flight_bytes: int = 16 * MAX_BLOCK
     patience: float = 8.0
     pace: PaceLimits = field(default_factory=PaceLimits)
 
@@ -127,8 +125,12 @@ class Download:
         missing: number of blocks that are not stored.
     """
 
-    def __init__(self, layout: Layout, missing: Set[int], limits: DownloadLimits, seed: int) -> None:
-        """Wants the blocks `missing`; `seed` turns the order, so that several downloaders differ."""
+    def __init__(self, layout: Layout, missing: Set[int], limits: DownloadLimits, seed: int, share: Share) -> None:
+        """Wants the blocks `missing`; `seed` turns the order, so that several downloaders differ.
+
+        `share` counts the bytes asked for or being stored at once, over all holders. Asks that wait at peers which are
+        fetching the content too do not count until a block is on its way. When it has room again, a `Tick` is due.
+        """
         self.missing = len(missing)
         self._layout = layout
         self._limits = limits
@@ -142,7 +144,7 @@ class Download:
         self._asks: dict[int, _Ask] = {}
         self._storing: dict[int, _Ask] = {}
         self._blocks: dict[int, _Block] = {}
-        self._in_flight_bytes = 0
+        self._share = share
         self._next_ask = 0
         self._now = float("-inf")
         self._said_stuck = False
@@ -275,7 +277,7 @@ class Download:
         ask.holder.waiting -= 1
         if not ask.size:
             ask.size = self._size
-            self._in_flight_bytes += ask.size
+            self._share.take_anyway(ask.size)
         self._coming |= 1 << index
         self._blocks.setdefault(index, _Block()).asks.append(ask)
 
@@ -330,7 +332,7 @@ class Download:
         self.missing -= 1
         self._lacking &= ~(1 << ask.index)
         self._coming &= ~(1 << ask.index)
-        self._in_flight_bytes -= ask.size
+        self._share.give_back(ask.size)
         block = self._blocks[ask.index]
         block.storing = None
         yield from self._cancel(list(block.asks))
@@ -381,7 +383,7 @@ class Download:
         ask = self._asks.pop(number, None) or self._storing.pop(number, None)
         if ask is None:
             return None
-        self._in_flight_bytes -= ask.size
+        self._share.give_back(ask.size)
         if ask.index is None:
             ask.holder.waiting -= 1
             return ask
@@ -406,6 +408,7 @@ class Download:
 
         Who failed comes after who did not: else silent holders, taking turns, could hold the whole budget for ever.
         """
+        self._share.want_nothing()
         able = [holder for holder in self._holders.values() if holder.pace.has_room(now)]
         while able:
             holder = min(able, key=lambda holder: holder.pace.preference(self._size))
@@ -419,15 +422,14 @@ class Download:
 
     def _wish(self, holder: _Holder, now: float) -> Fetch | None:
         """Returns what to ask of a holder that has room; None when there is nothing, or no budget for it."""
-        room = self._in_flight_bytes + self._size <= self._limits.in_flight_bytes or not self._in_flight_bytes
         free = self._free
         if not holder.complete:
             if free.bit_count() > holder.waiting and (holder.waiting < 1 or self._hungry):
                 return self._ask(holder, now, lacking=free)
-        elif room and not self._spreads:
+        elif not self._spreads:
             if free:
                 return self._ask(holder, now, index=lowest(free & ~holder.failed or free, self._start))
-        elif room:
+        else:
             share = free & holder.share & ~holder.failed
             if share.bit_count() > holder.waiting and (holder.waiting < 1 or self._hungry or not self._others):
                 return self._ask(holder, now, lacking=share)
@@ -435,7 +437,7 @@ class Download:
             rest = free & ~share
             if rest and share.bit_count() <= holder.waiting and free.bit_count() > self._to_be_chosen(now):
                 return self._ask(holder, now, index=lowest(rest & ~holder.failed or rest, self._start))
-        if room and (self._hungry or not self._others):
+        if self._hungry or not self._others:
             index = self._overdue(holder, now)
             if index is not None:
                 return self._ask(holder, now, index=index)
@@ -477,17 +479,19 @@ class Download:
         ]
         return min(alone, key=lambda ask: ask.asked_at).index if alone else None
 
-    def _ask(self, holder: _Holder, now: float, *, lacking: int = 0, index: int | None = None) -> Fetch:
+    def _ask(self, holder: _Holder, now: float, *, lacking: int = 0, index: int | None = None) -> Fetch | None:
+        """Asks, unless there is no room for what would come."""
+        counted = holder.complete or index is not None
+        if counted and not self._share.take(self._size):
+            return None
         number, self._next_ask = self._next_ask, self._next_ask + 1
         first_hand = index is None and self._others and not self._hungry and not holder.waited
-        counted = holder.complete or index is not None
         deadline = now + holder.pace.deadline(self._size) + (self._limits.patience if index is None else 0.0)
         overdue_at = now + self._limits.pace.overdue
         ask = _Ask(number, holder, None, self._size if counted else 0, now, deadline, overdue_at, first_hand)
         holder.pace.asked(self._size, now)
         holder.waiting += 1
         self._asks[number] = ask
-        self._in_flight_bytes += ask.size
         if index is not None:
             self._expect(ask, index)
             ask.overdue_at = now + holder.pace.overdue()

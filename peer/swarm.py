@@ -13,6 +13,7 @@ from core.manifest import Manifest
 from core.times import to_duration
 from peer import steps
 from peer.block_sets import set_of, to_bitmap
+from peer.budget import Budget
 from peer.download import Download, DownloadLimits
 from peer.finder import Finder
 from peer.lines import Line
@@ -82,6 +83,7 @@ class Swarm:
         settings: DownloadSettings,
         allowance: Allowance,
         unfinished: Unfinished,
+        budget: Budget,
     ) -> None:
         """`finder` holds the first lines; further ones come from it while the download runs. `rng` spreads the load."""
         self._manifest = manifest
@@ -93,6 +95,7 @@ class Swarm:
         self._settings = settings
         self._allowance = allowance
         self._unfinished = unfinished
+        self._share = budget.share(self._room)
         self._offered = False
         self._look = asyncio.Event()
         self._random = rng
@@ -117,7 +120,8 @@ class Swarm:
             NotPossible: the disk is full or fails.
             Revoked: central says so.
         """
-        self._download = Download(self._manifest.layout, missing, self._settings.limits, self._random.getrandbits(32))
+        seed = self._random.getrandbits(32)
+        self._download = Download(self._manifest.layout, missing, self._settings.limits, seed, self._share)
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._progress.begin(self._clock())
         held = ((1 << self._manifest.layout.block_count) - 1) & ~set_of(missing)
@@ -135,6 +139,7 @@ class Swarm:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._share.close()
             if self._offered:
                 self._unfinished.end(self._content_id, whole=not self._download.missing)
 
@@ -153,6 +158,10 @@ class Swarm:
         if wake is not None:
             delay = max(0.0, wake - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._handle, steps.Tick())
+
+    def _room(self) -> None:
+        """Has the scheduler look again, soon: other downloads have made room."""
+        asyncio.get_running_loop().call_soon(lambda: None if self._done.done() else self._handle(steps.Tick()))
 
     def _perform(self, decision: steps.Decision) -> None:
         match decision:

@@ -13,6 +13,7 @@ from core.content import DIGEST_BYTES, MAX_SIZE, Layout
 from core.errors import AlreadyExists, Corrupt, InvalidInput, NotFound, NotPossible, RelevoError, Unreachable
 from core.manifest import Manifest, manifest_of
 from core.names import path_problem
+from peer.budget import Budget
 from peer.dialling import Dialler
 from peer.disk_errors import disk_error
 from peer.finder import Accuse, Finder, FindHolders
@@ -105,6 +106,7 @@ class Downloader:
         self._settings = settings or DownloadSettings()
         self._accuse = accuse
         self._unfinished = unfinished or Unfinished()
+        self._budget = Budget()
         self._turns: dict[tuple[Path, bytes], tuple[asyncio.Lock, int]] = {}
 
     async def fetch(self, request: FetchRequest, progress: Progress, allowance: Allowance | None = None) -> Fetched:
@@ -199,6 +201,7 @@ class Downloader:
                     settings=self._settings,
                     allowance=allowance,
                     unfinished=self._unfinished,
+                    budget=self._budget,
                 )
                 await swarm.run(missing)
             return await self._finish(request, partial, manifest)

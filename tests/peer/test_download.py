@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from core.content import Layout
+from core.content import MAX_BLOCK, Layout
 from peer import download as module
 from peer import steps
+from peer.budget import Budget
 from peer.download import Download, DownloadLimits
 from peer.pace import Pace, PaceLimits
 
@@ -37,9 +38,13 @@ def blocks_of(number):
     return {index for index in range(number.bit_length()) if number >> index & 1}
 
 
-def start(blocks, *, missing=None, limits=None, seed=0):
-    layout = Layout(blocks * BLOCK)
-    return Download(layout, set(range(blocks)) if missing is None else missing, limits or DownloadLimits(), seed)
+def share_of(most_bytes):
+    return Budget(most_bytes).share(lambda: None)
+
+
+def start(blocks, *, missing=None, limits=None, seed=0, most_bytes=16 * MAX_BLOCK):
+    layout, missing = Layout(blocks * BLOCK), set(range(blocks)) if missing is None else missing
+    return Download(layout, missing, limits or DownloadLimits(), seed, share_of(most_bytes))
 
 
 @dataclass
@@ -64,8 +69,8 @@ class Swarm(RuleBasedStateMachine):
     def begin(self, blocks, seed, budget, helpers):
         self.layout = Layout(blocks * BLOCK - 17)
         self.size = min(BLOCK, self.layout.size)
-        self.limits = DownloadLimits(in_flight_bytes=budget * BLOCK)
-        self.download = Download(self.layout, set(range(blocks)), self.limits, seed)
+        self.most_bytes, self.share = budget * BLOCK, share_of(budget * BLOCK)
+        self.download = Download(self.layout, set(range(blocks)), DownloadLimits(), seed, self.share)
         self.random = random.Random(seed)
         self.helpers = helpers
         self.now = 0.0
@@ -301,7 +306,7 @@ class Swarm(RuleBasedStateMachine):
         for name, holder in self.download._holders.items():
             assert holder.pace.in_flight == asked[name] <= 16
             assert holder.waiting == sum(ask.index is None for ask in self.waiting.values() if ask.fetch.holder == name)
-        assert self.in_flight == self.download._in_flight_bytes
+        assert self.in_flight == self.share.taken
 
     @invariant()
     def a_needed_block_is_asked_of_a_usable_holder_with_room(self):
@@ -315,7 +320,7 @@ class Swarm(RuleBasedStateMachine):
         if not hasattr(self, "download"):
             return
         self.tell(steps.Tick())
-        room = not self.in_flight or self.in_flight + self.size <= self.limits.in_flight_bytes
+        room = not self.in_flight or self.in_flight + self.size <= self.most_bytes
         whole = sum(self.present.values())
         others = whole < len(self.present)
         any_hand = sum(ask.index is None and not ask.fetch.first_hand for ask in self.waiting.values())
@@ -499,7 +504,7 @@ def test_of_what_is_left_others_are_asked_by_index_and_so_is_what_is_not_given()
 
 
 def test_of_a_peer_that_is_fetching_too_an_ask_costs_nothing_until_it_has_chosen():
-    download = start(8, limits=DownloadLimits(in_flight_bytes=BLOCK))
+    download = start(8, most_bytes=BLOCK)
     asked = [fetch for name in "pqr" for fetch in join(download, name, complete=False)]
     assert [fetch.holder for fetch in asked] == ["p", "p", "q", "r"]
     assert all(blocks_of(fetch.lacking) == set(range(8)) for fetch in asked)

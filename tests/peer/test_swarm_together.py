@@ -17,6 +17,7 @@ from core.content import Layout
 from core.shares import Shares
 from peer import steps
 from peer.block_sets import set_of
+from peer.budget import Budget
 from peer.choice import Ask
 from peer.download import Download, DownloadLimits
 from peer.giving import Giving
@@ -103,7 +104,8 @@ class World:
             member.held = self.all
         if not complete and not lies:
             blocks = set(range(self.layout.block_count))
-            member.download = Download(self.layout, blocks, DownloadLimits(), self.random.getrandbits(32))
+            share = Budget().share(lambda: None)
+            member.download = Download(self.layout, blocks, DownloadLimits(), self.random.getrandbits(32), share)
             self.look(member, 0.25)
 
     def die(self, name, *, silent):
