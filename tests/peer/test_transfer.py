@@ -21,6 +21,7 @@ from core.content import PAGE_BLOCKS, Layout, digest
 from core.manifest import Manifest, manifest_of
 from core.rpc import Server
 from peer.block_sets import set_of
+from peer.budget import Budget
 from peer.channels import Channels
 from peer.contacts import Contact, Holder
 from peer.dialling import Dialler
@@ -225,6 +226,28 @@ async def test_blocks_come_from_every_holder_and_each_only_once(world):
     given = sum((memory.given for memory in held), Counter())
     assert set(given) == set(range(60))
     assert sum(given.values()) == 60
+
+
+async def test_what_all_downloads_at_once_have_in_flight_is_bounded_and_all_of_them_end(world):
+    contents = [random.Random(number).randbytes(40 * BLOCK) for number in range(6)]
+    for number, data in enumerate(contents):
+        await world.holder(f"holder-{number}", Memory(data))
+    downloader = world.downloader()
+    budget = downloader._budget = Budget(10 * BLOCK)
+    most = 0
+
+    class Noted(Progress):
+        def fetched(self, peer_id, count, now):
+            nonlocal most
+            super().fetched(peer_id, count, now)
+            most = max(most, budget.taken)
+
+    requests = [world.request(data, f"file{number}") for number, data in enumerate(contents)]
+    async with asyncio.timeout(20):
+        fetched = await asyncio.gather(*(downloader.fetch(request, Noted(0)) for request in requests))
+    assert [one.location.read_bytes() for one in fetched] == contents
+    assert 6 * BLOCK < most <= (10 + 6) * BLOCK, "a block more for each at most"
+    assert budget.taken == 0
 
 
 async def test_mtime_and_executable_bit_are_kept(world):
