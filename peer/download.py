@@ -145,6 +145,7 @@ class Download:
         self._storing: dict[int, _Ask] = {}
         self._blocks: dict[int, _Block] = {}
         self._share = share
+        self._refused = False
         self._next_ask = 0
         self._now = float("-inf")
         self._said_stuck = False
@@ -408,7 +409,7 @@ class Download:
 
         Who failed comes after who did not: else silent holders, taking turns, could hold the whole budget for ever.
         """
-        self._share.want_nothing()
+        self._refused = False
         able = [holder for holder in self._holders.values() if holder.pace.has_room(now)]
         while able:
             holder = min(able, key=lambda holder: holder.pace.preference(self._size))
@@ -419,6 +420,8 @@ class Download:
             yield fetch
             if not holder.pace.has_room(now):
                 able.remove(holder)
+        if not self._refused:  # who gave up its place before it asks again would never come to its turn
+            self._share.want_nothing()
 
     def _wish(self, holder: _Holder, now: float) -> Fetch | None:
         """Returns what to ask of a holder that has room; None when there is nothing, or no budget for it."""
@@ -445,9 +448,14 @@ class Download:
 
     @property
     def _hungry(self) -> bool:
-        """Whether so little is on its way that what comes second hand is welcome; by few asks, lest it come twice."""
-        unknown = sum(ask.index is None and not ask.first_hand for ask in self._asks.values())
-        return self._coming.bit_count() < _HUNGRY and unknown < _HUNGRY_ASKS
+        """Whether so little comes in time that what comes second hand is welcome; by few asks, lest it come twice."""
+        coming = unknown = 0
+        for ask in self._asks.values():
+            if ask.index is not None:
+                coming += self._now < ask.overdue_at
+            elif not ask.first_hand:
+                unknown += 1
+        return coming < _HUNGRY and unknown < _HUNGRY_ASKS
 
     @property
     def _others(self) -> bool:
@@ -483,6 +491,7 @@ class Download:
         """Asks, unless there is no room for what would come."""
         counted = holder.complete or index is not None
         if counted and not self._share.take(self._size):
+            self._refused = True
             return None
         number, self._next_ask = self._next_ask, self._next_ask + 1
         first_hand = index is None and self._others and not self._hungry and not holder.waited

@@ -35,6 +35,7 @@ from peer.progress import Progress
 from peer.relay_servicer import RelayServicer
 from peer.sending import Sending
 from peer.serving import Serving
+from peer.swarm import Swarm
 from peer.transfer import Downloader, DownloadSettings, FetchRequest
 from peer.unfinished import Unfinished
 from relevo.v1 import peer_relay_pb2 as pb2
@@ -238,7 +239,14 @@ async def test_what_all_downloads_at_once_have_in_flight_is_bounded_and_all_of_t
     )
     downloader = world.downloader()
     budget = downloader._budget = Budget(10 * BLOCK)
-    most = 0
+    told, tell, most = 0, Swarm._room, 0
+
+    def room(swarm):
+        nonlocal told
+        told += 1
+        tell(swarm)
+
+    world.monkeypatch.setattr(Swarm, "_room", room)
 
     class Noted(Progress):
         def fetched(self, peer_id, count, now):
@@ -252,6 +260,7 @@ async def test_what_all_downloads_at_once_have_in_flight_is_bounded_and_all_of_t
     assert [one.location.read_bytes() for one in fetched] == contents
     assert 6 * BLOCK < most <= (10 + 6) * BLOCK, "a block more for each at most"
     assert budget.taken == 0
+    assert told < 6 * 40 * 6, "nobody is told of room again and again without taking it"
 
 
 async def test_mtime_and_executable_bit_are_kept(world):
