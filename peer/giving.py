@@ -63,8 +63,9 @@ class Giving:
         self._waiting: dict[int, Ask] = {}
         # Who is being given the first block of a content, and until when the others wait for that.
         self._beginning: dict[bytes, tuple[str, float]] = {}
-        # Seconds that a block took to leave, by caller.
-        self._paces: OrderedDict[str, float] = OrderedDict()
+        # Seconds that a block takes to leave when no other does, by caller, and whether it is more than the first one,
+        # which a new connection begins slowly with.
+        self._paces: OrderedDict[str, tuple[float, bool]] = OrderedDict()
         # Who found no slot, or lets others go first; the one that has waited longest first.
         self._queue: OrderedDict[tuple[bytes, str], None] = OrderedDict()
 
@@ -121,8 +122,8 @@ class Giving:
             del self._beginning[ask.content_id]
         if arrived:
             took = now - leaving.since
+            self._note_pace(ask.who, took / len(content.callers[ask.who].leaving))  # they share the line
             content.left(ask.who, index, now, now + _PASSING_ON * took)
-            self._note_pace(ask.who, took)
         else:
             content.lost(ask.who, index)
         if content.complete:  # who waits first hand for this block may have it then
@@ -141,8 +142,9 @@ class Giving:
         return gifts
 
     def pace(self, who: str) -> float:
-        """Returns how many seconds a block takes to leave for a caller, of late; 0 when none has left yet."""
-        return self._paces.get(who, 0.0)
+        """Returns how many seconds a block takes to leave alone for a caller, of late; 0 before the second one."""
+        took, settled = self._paces.get(who, (0.0, False))
+        return took if settled else 0.0
 
     def able(self, ask: Ask) -> bool:
         """Tells whether something is held that a waiting ask wants: then it waits for its turn only."""
@@ -198,12 +200,13 @@ class Giving:
 
     def _at_once(self, who: str) -> int:
         """Returns how many blocks of a content may leave for a caller at once."""
-        took = self._paces.get(who)
-        return 1 if took is None else max(1, min(self._most_at_once, int(_BUSY / max(took, 1e-6))))
+        if who not in self._paces:
+            return 1
+        return max(1, min(self._most_at_once, int(_BUSY / max(self._paces[who][0], 1e-6))))
 
     def _note_pace(self, who: str, took: float) -> None:
-        before = self._paces.pop(who, took)
-        self._paces[who] = (before + took) / 2
+        known = self._paces.pop(who, None)
+        self._paces[who] = (took if known is None or not known[1] else (known[0] + took) / 2, known is not None)
         if len(self._paces) > _MOST_PACES:
             self._paces.popitem(last=False)
 

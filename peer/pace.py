@@ -27,7 +27,7 @@ class PaceLimits:
         max_rest: longest pause of a failing holder.
     """
 
-    first_window: int = 2
+    first_window: int = 4
     max_window: int = 16
     first_deadline: float = 20.0
     min_deadline: float = 20.0

@@ -47,7 +47,7 @@ class World(RuleBasedStateMachine):
         self.leaving: dict[int, tuple[Ask, int, float]] = {}
         self.settled = defaultdict(dict)
         self.given = {content: Counter() for content in CONTENTS}
-        self.paces: dict[str, float] = {}
+        self.paces = defaultdict(list)
         self.passed_on: dict[int, float] = {}
         self.first_hand: set[int] = set()
         self.firsts: dict[int, int] = {}  # by block, the gift by which it came first hand
@@ -57,8 +57,9 @@ class World(RuleBasedStateMachine):
         self.asks = 0
 
     def at_once(self, who):
-        took = self.paces.get(who)
-        return 1 if took is None else max(1, min(self.each, int(BUSY / max(took, 1e-6))))
+        if who not in self.paces:
+            return 1
+        return max(1, min(self.each, int(BUSY / max(self.paces[who][-1], 1e-6))))
 
     def busy_with(self, ask):
         return [index for other, index, _ in self.leaving.values() if (other.who, other.content_id) == place(ask)]
@@ -168,8 +169,10 @@ class World(RuleBasedStateMachine):
                 self.given[WHOLE][index] -= 1
         if arrived:
             self.settled[place(ask)][index] = self.now
-            took = self.now - since
-            self.paces[ask.who] = (self.paces.get(ask.who, took) + took) / 2
+            took = (self.now - since) / (len(self.busy_with(ask)) + 1)
+            paces = self.paces[ask.who]
+            # The first block of all says little: a new connection begins slowly.
+            paces.append((paces[-1] + took) / 2 if len(paces) > 1 else took)
         self.take(self.giving.left(number, self.now, arrived=arrived))
 
     @rule()
