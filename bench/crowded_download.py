@@ -38,15 +38,15 @@ class Crowd:
 
     def told(self) -> Iterator[str]:
         """Yields what happened, in lines for people."""
-        count = len(self.given)
+        first, count = self.first, len(self.given)
         yield f"{listed(list(self.given))}$ relevo get {random_name(SIZE)}; everybody sends {rate(LIMIT)} at most"
         shares = (f"{name} {own / MIB:.1f} + {rest / MIB:.1f}" for name, (own, rest) in self.given.items())
-        yield f"MiB from {self.first} + from others: {' · '.join(shares)}"
-        yield f"{self.first} sent {self.copies:.2f} copies for {count} downloads; same bytes everywhere"
+        yield f"MiB from {first} + from others: {' · '.join(shares)}"
+        yield f"{first} sent {self.copies:.2f} copies for {count} downloads; same bytes everywhere"
         # What a limit has saved up goes through at once.
         least = span(least_time(SIZE, LIMIT, [LIMIT] * count, [math.inf] * count) - BURST)
         alone = span(count * SIZE / LIMIT - BURST)
-        yield f"all have it after {span(self.seconds)}; the least possible is {least}; {self.first} alone takes {alone}"
+        yield f"all have it after {span(self.seconds)}; the least possible is {least}; {first} alone would take {alone}"
 
 
 def crowded_download(programs: Programs, first: Peer, others: Sequence[Peer]) -> Crowd:
