@@ -22,7 +22,7 @@ $(STUBS): $(wildcard protos/relevo/v1/*.proto) protos/protoc.args $(VENV)/.done
 	$(BIN)/python -m grpc_tools.protoc @protos/protoc.args --plugin=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:generated
 	@touch $@
 
-demo: $(STUBS) ## run a central and four peers for real, on loopback
+demo: $(STUBS) ## run a central and six peers for real, on loopback
 	@$(BIN)/python bench/demo.py
 
 bench: $(STUBS) ## measure what TLS costs, in alternating rounds; about four minutes

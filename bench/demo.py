@@ -1,4 +1,4 @@
-"""`make demo`: one central and four peers on loopback share real files; one is killed; all leave. Everything is real.
+"""`make demo`: one central and six peers on loopback share real files; one is killed; all leave. Everything is real.
 
 Each step says in plain words what happened and what was measured, and compares the bytes. The last line is `demo ok`,
 with exit code 0; otherwise the reason stands there, with exit code 1. No process stays behind in either case.
@@ -9,21 +9,22 @@ import signal
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from bench.crowded_download import SIZE, crowded_download
 from bench.killed_download import Kill, killed_download
 from bench.programs import Failed, Program, Programs, until
-from bench.scenery import MIB, Peer, listed, random_name, same, share_out, write_random
+from bench.scenery import MIB, Peer, listed, random_name, same, seconds, share_out, write_random
 from core.errors import RelevoError
 from peer.commands.client import Daemon
 from peer.commands.show import count, rate, size, span
 from relevo.v1.central_directory_pb2 import PeerListing
 
 NAMES = ("ana", "ben", "carla", "dora")
+NEWCOMERS = ("emil", "fina")
 # The second and third size are for machines so fast that the kill comes too late for the first.
 RANDOM_SIZES = (64 * MIB, 256 * MIB, 1024 * MIB)
 UPLOAD = "año 2026 – medidas 空の.bin"
@@ -50,6 +51,7 @@ class Demo:
         self.publish()
         self.search()
         self.upload()
+        self.crowd()
         self.leaves_by_itself(self.download())
         self.log_out()
 
@@ -145,6 +147,18 @@ class Demo:
             same(source, self.peers[name].home / "store" / content_id[:2] / content_id)
         say("the bytes on their disks are the same")
 
+    def crowd(self) -> None:
+        """Has five peers, two of them new, download a file at once that only ana has."""
+        self.title("One holder, five downloaders at once, slow links: they help each other")
+        write_random(SIZE, self.peers["ana"])
+        for name in NEWCOMERS:
+            self.peers[name] = Peer(name, self.programs.base / name)
+            self.peers[name].shared.mkdir(parents=True)
+            self.serve(self.peers[name], "--join", self.invite())
+        first, *others = self.peers.values()
+        for line in crowded_download(self.programs, first, others).told():
+            say(line)
+
     def download(self) -> Kill:
         """Downloads the random file from both holders, and kills one of them on the way."""
         self.title("Download from several holders at once, while one is killed")
@@ -152,7 +166,7 @@ class Demo:
             name = random_name(length)
             say(f"dora$ relevo get {name}")
             ben = self.running("ben")
-            if kill := killed_download(self.programs, self.peers["dora"].home, name, self.fetched, ben):
+            if kill := killed_download(self.programs, self.peers["dora"].home, name, self.peers["dora"].fetched, ben):
                 self.tell_download(kill)
                 return kill
             say(f"{size(length)} were there before the kill could fall in: once more, with a larger file")
@@ -179,8 +193,8 @@ class Demo:
             raise Failed(f"{document['size_bytes']} bytes, of which holders gave {given}")
         dropped = [source["dropped_reason"] for source in document["sources"] if source["peer"]["name"] == "ben"]
         say(f"finished all the same: {_given(given)}{''.join(f'; ben: {reason}' for reason in dropped if reason)}")
-        taken = _seconds(document["end_time"]) - _seconds(document["start_time"])
-        same(self.peers["ana"].shared / document["path"], self.fetched / document["path"])
+        taken = seconds(document["end_time"]) - seconds(document["start_time"])
+        same(self.peers["ana"].shared / document["path"], self.peers["dora"].fetched / document["path"])
         say(f"{size(document['size_bytes'])} in {span(taken)}, {rate(document['size_bytes'] / taken)}; same bytes")
 
     def leaves_by_itself(self, kill: Kill) -> None:
@@ -204,7 +218,7 @@ class Demo:
     def log_out(self) -> None:
         """Logs everybody out and stops central."""
         self.title("Everybody logs out")
-        for name in ("ana", "carla", "dora"):
+        for name in (name for name in self.peers if name != "ben"):
             program = self.peers[name].program
             said = self.programs.finish(self.programs.begin("peer", "--home", self.peers[name].home, "logout")).strip()
             say(f"{name}$ relevo logout".ljust(22) + said)
@@ -216,11 +230,6 @@ class Demo:
         if code := self.central.ended():
             raise Failed(f"central ended with {code}", self.central.log)
         say("central stopped on SIGTERM, exit code 0")
-
-    @property
-    def fetched(self) -> Path:
-        """Where dora puts what it downloads."""
-        return self.programs.base / "dora" / "fetched"
 
     def running(self, name: str) -> Program:
         """Returns the program of a peer, started again when it was killed."""
@@ -254,10 +263,6 @@ def _given(given: dict[str, int]) -> str:
     return " and ".join(f"{size(given[name])} from {name}" for name in sorted(given))
 
 
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()
-
-
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -276,7 +281,7 @@ def main() -> int:
     os.environ["GRPC_VERBOSITY"] = "NONE"
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="relevo-demo-", ignore_cleanup_errors=True) as base:
-        click.echo(f"One central and four peers on this machine; everything is real, below {base}")
+        click.echo(f"One central and six peers on this machine; everything is real, below {base}")
         try:
             with Programs(Path(base)) as programs:
                 Demo(programs).run()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from bench.programs import ROOT, Failed, Program
@@ -30,6 +31,11 @@ class Peer:
     def shared(self) -> Path:
         """The directory that it shares."""
         return self.base / "shared"
+
+    @property
+    def fetched(self) -> Path:
+        """Where it puts what it downloads."""
+        return self.base / "fetched"
 
     def paths(self) -> set[str]:
         """Returns the catalogue paths of the files in its shared directory."""
@@ -85,6 +91,11 @@ def same(first: Path, second: Path) -> None:
     """
     if not filecmp.cmp(first, second, shallow=False):
         raise Failed(f"{first} and {second} differ")
+
+
+def seconds(moment: str) -> float:
+    """Returns a time of a JSON document as seconds since 1970."""
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def listed(names: Sequence[str]) -> str:

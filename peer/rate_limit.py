@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 # Seconds' worth of the rate that one taker asks for at once, so that the limit is exact over short times too.
 _GRAIN = 0.1
 # Seconds' worth of the rate that is saved up while nobody asks, and while whoever grants is late.
-_BURST = 0.25
+BURST = 0.25
 # Bytes: a piece of a block is never smaller, however low the rate.
 LEAST_PIECE = 1024
 
@@ -117,7 +117,7 @@ class RateLimit:
     def give_back(self, size: int, now: float) -> None:
         """Takes back bytes that were granted and not used."""
         self._refill(now)
-        self._level = min(self._level + size, self.rate * _BURST)
+        self._level = min(self._level + size, self.rate * BURST)
 
     def change(self, rate: float, now: float) -> None:
         """Sets the rate, bytes a second; 0: no limit. Debt stays as long as it was in time."""
@@ -128,7 +128,7 @@ class RateLimit:
     def _refill(self, now: float) -> None:
         passed = max(0.0, now - self._refilled_at)
         self._refilled_at = max(now, self._refilled_at)
-        most = self.rate * _BURST
+        most = self.rate * BURST
         self._level = min(self._level + passed * self.rate, most) if passed < float("inf") else most
 
     def _forget_idle(self) -> None:

@@ -1,6 +1,7 @@
 """`make demo` works, and leaves nothing behind even when it is killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,8 @@ def test_the_demo_ends_with_ok_and_leaves_nothing_behind(environment, base):
     assert done.stdout.splitlines()[-1] == "demo ok"
     assert done.stderr == ""
     assert "killed ben with SIGKILL" in done.stdout
+    [copies] = re.findall(r"ana sent (\d+\.\d\d) copies for 5 downloads; same bytes everywhere", done.stdout)
+    assert 0 < float(copies) <= 2
     assert len(done.stdout.splitlines()) < 60
     assert not list(base.iterdir())
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
+from itertools import islice
 
 import grpc
 import pytest
@@ -74,14 +75,26 @@ async def test_a_member_that_searches_all_the_time_keeps_nobody_waiting(secure_n
         await asyncio.wait(flood)
 
 
-async def test_a_member_that_publishes_much_at_once_is_told_to_wait_and_the_others_are_not(secure):
+async def test_a_member_that_publishes_much_at_once_is_told_to_wait_and_the_others_are_not(secure, monkeypatch):
     mallory, ana = await secure.logged_in(), await secure.logged_in()
-    large = {f"{number:04}/" + "/".join(["z" * 240] * 3): CONTENT for number in range(1_000)}
-    flood = [asyncio.ensure_future(mallory.stub.PublishFiles(mallory.publish_request(large))) for _ in range(200)]
-    for number in range(3):
-        await asyncio.wait_for(ana.publish({f"{number}.txt": CONTENT}), 5)
-    ended = await asyncio.gather(*flood, return_exceptions=True)
-    refused = [from_rpc_error(error) for error in ended if isinstance(error, grpc.RpcError)]
-    busy = [error.retry_after for error in refused if type(error) is Busy]
-    assert len(busy) >= 200 - 2 * MOST_WAITING
-    assert set(busy) == {0.5}
+    sessions, go_on = secure.directory.sessions, asyncio.Event()
+    real = sessions.require
+
+    async def require(peer_id, session_id):
+        if peer_id == mallory.id:
+            await go_on.wait()
+        await real(peer_id, session_id)
+
+    monkeypatch.setattr(sessions, "require", require)
+    asked = [mallory.publish_request({"m.txt": CONTENT}) for _ in range(2 * MOST_WAITING)]
+    flood = [asyncio.ensure_future(mallory.stub.PublishFiles(one, timeout=60)) for one in asked]
+    try:
+        for ended in islice(asyncio.as_completed(flood), MOST_WAITING):
+            with pytest.raises(grpc.RpcError) as caught:
+                await ended
+            error = from_rpc_error(caught.value)
+            assert (type(error), error.retry_after) == (Busy, 0.5), error
+        await asyncio.wait_for(ana.publish({"a.txt": CONTENT}), 20)
+    finally:
+        go_on.set()
+        await asyncio.wait(flood)
