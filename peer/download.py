@@ -451,10 +451,9 @@ class Download:
         """Whether so little comes in time that what comes second hand is welcome; by few asks, lest it come twice."""
         coming = unknown = 0
         for ask in self._asks.values():
-            if ask.index is not None:
-                coming += self._now < ask.overdue_at
-            elif not ask.first_hand:
-                unknown += 1
+            in_time = self._now < ask.overdue_at
+            coming += in_time and ask.index is not None
+            unknown += in_time and ask.index is None and not ask.first_hand
         return coming < _HUNGRY and unknown < _HUNGRY_ASKS
 
     @property

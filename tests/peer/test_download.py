@@ -22,6 +22,8 @@ PARTIAL = ("liar-partial", "partial-1", "partial-2")
 HOLDERS = ("liar-whole", "whole-1", "whole-2", *PARTIAL)
 PATIENCE = DownloadLimits().patience
 LATE = PaceLimits().overdue
+# Two blocks asked at once of a holder that is not known yet.
+TWO = DownloadLimits(pace=PaceLimits(first_window=2))
 HUNGRY, HUNGRY_ASKS = 6, 2
 
 
@@ -446,7 +448,7 @@ def test_without_a_holder_it_says_once_that_it_is_stuck():
 
 
 def test_a_lone_holder_is_told_what_is_lacking_and_not_on_its_way():
-    download = start(6, missing={1, 3, 4})
+    download = start(6, missing={1, 3, 4}, limits=TWO)
     first, second = join(download, "a")
     assert [blocks_of(fetch.lacking) for fetch in (first, second)] == [{1, 3, 4}] * 2
     assert download.handle(steps.Chosen(first.ask, 3), 0.1) == []
@@ -459,7 +461,7 @@ def test_a_lone_holder_is_told_what_is_lacking_and_not_on_its_way():
 
 
 def test_several_complete_holders_give_one_lone_peer_each_block_once_by_its_index():
-    download, waiting = start(12), []
+    download, waiting = start(12, limits=TWO), []
     for name in "abc":
         waiting += join(download, name)
     for fetch in waiting[:2]:  # a was alone then
@@ -540,10 +542,10 @@ def test_an_ask_that_had_nothing_first_hand_within_its_patience_is_followed_by_o
     for name in "pq":
         join(download, name, complete=False)
     (fetch,) = join(download, "r", complete=False)
-    for count, first_hand in enumerate((True, False, True), start=1):
+    for count, first_hand in enumerate((True, False), start=1):
         assert fetch.first_hand == first_hand
-        (fetch,) = fetches(download.handle(steps.Nothing(fetch.ask), PATIENCE * count))
-        assert fetch.holder == "r"
+        after = fetches(download.handle(steps.Nothing(fetch.ask), PATIENCE * count))
+        (fetch, *_) = [one for one in after if one.holder == "r"]
 
 
 def test_a_lone_complete_holder_whose_turn_was_not_ours_is_asked_for_any_hand_too():
@@ -552,13 +554,13 @@ def test_a_lone_complete_holder_whose_turn_was_not_ours_is_asked_for_any_hand_to
         join(download, name, complete=False)
     (fetch,) = join(download, "whole")
     assert fetch.first_hand
-    (again,) = fetches(download.handle(steps.Nothing(fetch.ask), PATIENCE))
-    assert (again.holder, again.first_hand) == ("whole", False)
+    after = fetches(download.handle(steps.Nothing(fetch.ask), PATIENCE))
+    assert ("whole", False) in [(one.holder, one.first_hand) for one in after]
 
 
 def test_holders_that_are_known_together_are_asked_as_such():
     joined = [steps.HolderJoined(name) for name in "ab"]
-    asked = fetches(start(8).handle_all(joined, 0.0))
+    asked = fetches(start(8, limits=TWO).handle_all(joined, 0.0))
     assert {fetch.holder for fetch in asked} == {"a", "b"}
     assert len({fetch.index for fetch in asked} - {None}) == len(asked) == 4
 

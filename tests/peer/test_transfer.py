@@ -489,7 +489,7 @@ async def test_a_holder_that_lies_is_dropped_for_good_and_the_file_is_right(worl
     await world.fetch(data)
     assert world.progress.sources["liar"].dropped_reason
     assert world.progress.sources["liar"].bytes == 0
-    assert liar.asked <= 4, "it was not asked again"
+    assert liar.asked <= 2 * PaceLimits().first_window, "it was not asked again"
     assert world.progress.sources["honest"].bytes == len(data)
 
 
