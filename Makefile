@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUBS := generated/relevo/v1/content_pb2.py
 
-.PHONY: help install protos demo bench test test-pythons fuzz attacks defences check format clean
+.PHONY: help install protos demo bench bench-swarm test test-pythons fuzz attacks defences check format clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -25,8 +25,11 @@ $(STUBS): $(wildcard protos/relevo/v1/*.proto) protos/protoc.args $(VENV)/.done
 demo: $(STUBS) ## run a central and six peers for real, on loopback
 	@$(BIN)/python bench/demo.py
 
-bench: $(STUBS) ## measure what TLS costs, in alternating rounds; about four minutes
-	@$(BIN)/python -m bench.tls
+bench: $(STUBS) ## measure everything that needs no root beside other programs, into docs/benchmarks.md; ten minutes
+	@$(BIN)/python -m bench $(ONLY)
+
+bench-swarm: $(STUBS) ## measure one file to many peers, on hosts with limited links; needs root; five minutes
+	@$(BIN)/python -m bench swarm
 
 test: $(STUBS) ## run all tests
 	$(BIN)/python -m pytest -n 4 -q

@@ -63,6 +63,7 @@ class Result:
         bound: least seconds in which the last could have finished, or each newcomer of those who come one by one.
         seconds: of each downloader, in the order in which they began.
         copies: of the file that the first holder sent.
+        busy: part of the machine's processors that was used meanwhile: near 1 the machine is slower than the links are.
     """
 
     case: Case
@@ -70,6 +71,7 @@ class Result:
     bound: float
     seconds: list[float] = field(default_factory=list)
     copies: float = 0.0
+    busy: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -79,12 +81,13 @@ class Result:
 
 CASES = (
     Case("8 peers", 8, 64, 50),
-    Case("16 peers", 16, 64, 50),
+    Case("16 peers", 16, 64, 20),
     Case("8 peers, large file, slow links", 8, 128, 20),
     Case("16 peers, small file, slow links", 16, 32, 20),
     Case("8 peers, one sends a fifth", 8, 64, 50, slow=0.2),
     Case("8 peers, one every 2 s", 8, 64, 50, apart=2.0),
     Case("8 peers, first holder killed", 8, 64, 50, kill=True),
+    Case("16 peers, fast links", 16, 64, 50),
 )
 
 
@@ -141,12 +144,15 @@ class Swarm:
         daemons = [Daemon(peer.home) for peer in self._peers]
         file = until("the file is listed everywhere", lambda: _listed(daemons, name), 60)
         until("everybody is connected", lambda: [1 for one in daemons if len(list(one.peers())) > case.downloaders], 30)
+        before = _processors()
         running: list[tuple[Daemon, str]] = []
         for daemon, peer in zip(daemons, self._peers, strict=True):
             running.append((daemon, daemon.start_download(file, peer.shared).transfer_id))
             time.sleep(case.apart)
         sent = self._kill_when_spread(running) if case.kill else None
         transfers = [self._ended(daemon, transfer_id) for daemon, transfer_id in running]
+        used, whole = (now - then for now, then in zip(_processors(), before, strict=True))
+        result.busy = used / whole
         result.seconds = [from_timestamp(one.end_time) - from_timestamp(one.start_time) for one in transfers]
         if sent is None:
             with Daemon(self._holder.home) as holder:
@@ -184,6 +190,13 @@ class Swarm:
         if transfer.state != pb2.TRANSFER_STATE_DONE:
             raise Failed(f"a download failed: {transfer.error_message}")
         return transfer
+
+
+def _processors() -> tuple[int, int]:
+    """Returns the time that all processors have worked, and all their time, in ticks."""
+    times = [int(field) for field in Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:9]]
+    idle = times[3] + times[4]
+    return sum(times) - idle, sum(times)
 
 
 def _listed(daemons: list[Daemon], name: str) -> CatalogueFile | None:
@@ -224,7 +237,7 @@ def measured(case: Case) -> Result:
         return Swarm(case, programs, hosts).run()
 
 
-HEAD = ("case", "file, links", "least time", "last", "ratio", "median", "copies by the first holder")
+HEAD = ("case", "file, links", "least time", "last", "ratio", "median", "copies by the first holder", "processors busy")
 
 
 def row(result: Result) -> tuple[str, ...]:
@@ -238,6 +251,7 @@ def row(result: Result) -> tuple[str, ...]:
         f"{result.ratio:.2f}",
         f"{statistics.median(result.seconds) / result.bound:.2f}",
         f"{result.copies:.2f}",
+        f"{100 * result.busy:.0f} %",
     )
 
 
@@ -249,10 +263,11 @@ def main(numbers: tuple[int, ...], repeat: int) -> None:
     if why := missing():
         click.echo(f"not measured: {why}", err=True)
         sys.exit(1)
-    click.echo(" | ".join(HEAD))
+    for line in (HEAD, ("---",) * len(HEAD)):
+        click.echo(f"| {' | '.join(line)} |")
     for number in numbers or range(len(CASES)):
         for _ in range(repeat):
-            click.echo(" | ".join(row(measured(CASES[number]))))
+            click.echo(f"| {' | '.join(row(measured(CASES[number])))} |")
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def run(
 
         def file_of(mebibytes: int) -> Path:
             sharer = Peer(f"{mebibytes}", base / f"{mebibytes}-MiB")
-            sharer.shared.mkdir(parents=True)
+            sharer.shared.mkdir(parents=True, exist_ok=True)
             write_random(mebibytes * MIB, sharer)
             return sharer.shared / random_name(mebibytes * MIB)
 
