@@ -32,6 +32,9 @@ class Fetching:
             self._by_peer.pop(peer_id, None)
 
     def some(self, content_id: bytes, most: int, random: Random) -> list[str]:
-        """Returns the ids of at most `most` peers that are fetching a content, chosen by chance."""
+        """Returns the ids of at most `most` peers that are fetching a content, chosen and ordered by chance.
+
+        Whoever takes up only the first ones so takes up others than everybody else does.
+        """
         peers = sorted(self._by_content.get(content_id, ()))
-        return peers if len(peers) <= most else random.sample(peers, most)
+        return random.sample(peers, min(most, len(peers)))

@@ -145,3 +145,10 @@ async def test_of_very_many_that_fetch_some_are_named(network):
         network.directory.roster.fetching.update(peer.id, [ID])
     assert len(await located(network)) == PARTIAL_HOLDERS
     assert len(await located(network, page_size=7)) == 7
+
+
+def test_of_few_enough_peers_each_comes_first_for_somebody():
+    fetching, random = Fetching(), Random(1)
+    for number in range(40):
+        fetching.update(f"peer-{number:02}", [ID])
+    assert {fetching.some(ID, 50, random)[0] for _ in range(400)} == {f"peer-{number:02}" for number in range(40)}
