@@ -47,6 +47,11 @@ class Ask:
     patient: bool = True
     first_hand: bool = False
 
+    @property
+    def any_hand(self) -> bool:
+        """Whether any block will do that the caller lacks."""
+        return not self.only and not self.first_hand
+
 
 @dataclass(slots=True)
 class Caller:
@@ -96,6 +101,8 @@ class Content:
         start: the block with which the order of blocks begins.
         callers: who asks for it, whoever was given a block last at the end.
         leaving: how many blocks are being sent.
+        any_hand: how many of them to whoever takes blocks of any hand.
+        kept_for: how many asks wait for blocks first hand.
         first_hand: blocks of a part that a complete holder has given to nobody else: nobody else passes them on.
         given: blocks that somebody has been given, or is being given.
         first_to: who has been given anything, to the blocks that it was the first to be given.
@@ -108,11 +115,23 @@ class Content:
     start: int
     callers: OrderedDict[str, Caller] = field(default_factory=OrderedDict)
     leaving: int = 0
+    any_hand: int = 0
+    kept_for: int = 0
     first_hand: int = 0
     given: int = 0
     first_to: OrderedDict[str, int] = field(default_factory=OrderedDict)
     rounds: list[int] = field(default_factory=list)
     passed_on: dict[int, float] = field(default_factory=dict)
+
+    def waits(self, ask: Ask) -> None:
+        """Takes note that an ask waits."""
+        self.callers[ask.who].waiting.append(ask)
+        self.kept_for += ask.first_hand
+
+    def waits_no_more(self, ask: Ask) -> None:
+        """Takes note that an ask does not wait any more."""
+        self.callers[ask.who].waiting.remove(ask)
+        self.kept_for -= ask.first_hand
 
     def choice(self, caller: Caller, now: float, *, full: bool, hurried: bool = False) -> tuple[Ask, int] | None:
         """Returns the first of a caller's asks that there is something for, and the block; None when there is none.
@@ -131,9 +150,10 @@ class Content:
         if not self.held & ~self.given:
             return False
         wanting = [name for name, each in self.callers.items() if not each.idle][-_MOST_COMPARED:]
+        if self.leaving <= (len(wanting) - 1) // 2:
+            return False
         others = [self._backlog(name, wanting) for name in wanting if name != who]
-        enough = self.leaving > len(others) // 2
-        return enough and bool(others) and self._backlog(who, wanting) >= min(others) + _AHEAD
+        return bool(others) and self._backlog(who, wanting) >= min(others) + _AHEAD
 
     def gives(self, who: str, index: int, *, again: bool) -> bool:
         """Takes note that a block is given, and returns whether first hand.

@@ -17,7 +17,8 @@ whoever performs the decisions (peer/swarm.py) checks each block before it says 
 Where others fetch the content too, holders are told what is lacking, and choose (peer/giving.py): so they spread
 different blocks to different peers. Of several complete holders each is then asked for its own share first, the same
 one by every peer. What is left, what is late elsewhere, and whatever several complete holders give to one peer alone is
-asked for by its index, so that it comes once.
+asked for by its index, so that it comes once. In a crowd nobody asks everybody: a few peers are asked, for whatever
+they have, and blocks go from hand to hand.
 """
 
 from collections.abc import Iterable, Iterator, Set
@@ -54,6 +55,10 @@ _NEVER = float("inf")
 # Fewer blocks on their way than this are too few to fill a link, and so many asks are then made for blocks of any hand.
 _HUNGRY = 6
 _HUNGRY_ASKS = 2
+# Of more peers than this that fetch the content too, so many are asked, and for blocks of any hand: what came to one of
+# very many first hand would be late everywhere if nobody else passed it on.
+_CROWD = 20
+_ASKED_OF_CROWD = 10
 # Answers in a row that brought nothing new, after which a holder rests.
 _VAIN = 8
 _VAIN_REST = 0.5
@@ -317,6 +322,7 @@ class Download:
             self._in_vain(ask.holder, now)
         else:
             ask.holder.waited = ask.first_hand
+            self._holders[ask.holder.name] = self._holders.pop(ask.holder.name)  # others of a crowd come before it now
         self._release(number)
         ask.holder.pace.withdrawn(self._size)
 
@@ -410,7 +416,7 @@ class Download:
         Who failed comes after who did not: else silent holders, taking turns, could hold the whole budget for ever.
         """
         self._refused = False
-        able = [holder for holder in self._holders.values() if holder.pace.has_room(now)]
+        able = [holder for holder in self._company(now) if holder.pace.has_room(now)]
         while able:
             holder = min(able, key=lambda holder: holder.pace.preference(self._size))
             fetch = self._wish(holder, now)
@@ -422,6 +428,13 @@ class Download:
                 able.remove(holder)
         if not self._refused:  # who gave up its place before it asks again would never come to its turn
             self._share.want_nothing()
+
+    def _company(self, now: float) -> list[_Holder]:
+        """Returns the holders that are asked: of a crowd that fetches the content too, the first that do not rest."""
+        if not self._crowded:
+            return list(self._holders.values())
+        partial = [each for each in self._holders.values() if not each.complete and each.pace.rests_until <= now]
+        return [each for each in self._holders.values() if each.complete] + partial[:_ASKED_OF_CROWD]
 
     def _wish(self, holder: _Holder, now: float) -> Fetch | None:
         """Returns what to ask of a holder that has room; None when there is nothing, or no budget for it."""
@@ -454,7 +467,12 @@ class Download:
             in_time = self._now < ask.overdue_at
             coming += in_time and ask.index is not None
             unknown += in_time and ask.index is None and not ask.first_hand
-        return coming < _HUNGRY and unknown < _HUNGRY_ASKS
+        return coming < _HUNGRY and (self._crowded or unknown < _HUNGRY_ASKS)
+
+    @property
+    def _crowded(self) -> bool:
+        """Whether very many are known who fetch the content too."""
+        return sum(not holder.complete for holder in self._holders.values()) > _CROWD
 
     @property
     def _others(self) -> bool:
@@ -493,7 +511,8 @@ class Download:
             self._refused = True
             return None
         number, self._next_ask = self._next_ask, self._next_ask + 1
-        first_hand = index is None and self._others and not self._hungry and not holder.waited
+        patient = self._others and not self._crowded and not self._hungry and not holder.waited
+        first_hand = index is None and patient
         deadline = now + holder.pace.deadline(self._size) + (self._limits.patience if index is None else 0.0)
         overdue_at = now + self._limits.pace.overdue
         ask = _Ask(number, holder, None, self._size if counted else 0, now, deadline, overdue_at, first_hand)

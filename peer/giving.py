@@ -20,6 +20,9 @@ _PASSING_ON = 2.0
 # While somebody is given the first block of a content, the others wait for it, for so many seconds at most: given to
 # all at once, first blocks would come to all of them late, and until then nobody could help.
 _BEGINNING = 0.15
+# So many blocks leave at once when all that ask take blocks of any hand: whoever has got one passes it on, and so is to
+# have it soon.
+_ANY_HAND = 8
 _NEVER = float("inf")
 # What is remembered at most: paces of callers, and contents.
 _MOST_PACES = 4096
@@ -81,7 +84,7 @@ class Giving:
         if not ask.lacking:
             self._forget_idle(ask.content_id, ask.who)
             return []
-        caller.waiting.append(ask)
+        content.waits(ask)
         self._waiting[ask.number] = ask
         return list(self._serve(ask.content_id, ask.who, now))
 
@@ -107,7 +110,7 @@ class Giving:
         """Forgets an ask that waits; one that does not is no news."""
         ask = self._waiting.pop(number, None)
         if ask is not None:
-            self._contents[ask.content_id].callers[ask.who].waiting.remove(ask)
+            self._contents[ask.content_id].waits_no_more(ask)
             self._forget_idle(ask.content_id, ask.who)
 
     def left(self, number: int, now: float, *, arrived: bool) -> list[Gift]:
@@ -118,6 +121,7 @@ class Giving:
         ask, index = leaving.ask, leaving.index
         self._slots.give_back(ask.who)
         content = self._contents[ask.content_id]
+        content.any_hand -= ask.any_hand
         if self._beginning.get(ask.content_id, ("", 0.0))[0] == ask.who:
             del self._beginning[ask.content_id]
         if arrived:
@@ -160,6 +164,9 @@ class Giving:
         content = self._contents[content_id]
         place = (content_id, who)
         while (caller := content.callers.get(who)) is not None and caller.waiting:
+            if content.any_hand >= _ANY_HAND and not content.kept_for and all(ask.any_hand for ask in caller.waiting):
+                self._queue.setdefault(place)
+                return
             full = len(caller.leaving) >= self._at_once(who)
             found = content.choice(caller, now, full=full)
             if found is not None and found[0].patient and self._goes_later(content_id, who, now):
@@ -174,7 +181,8 @@ class Giving:
                 self._queue.setdefault(place)
                 return
             ask, index = found
-            caller.waiting.remove(ask)
+            content.any_hand += ask.any_hand
+            content.waits_no_more(ask)
             del self._waiting[ask.number]
             self._leaving[ask.number] = _Leaving(ask, index, now)
             if content.complete and who not in content.first_to:

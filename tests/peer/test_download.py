@@ -935,3 +935,40 @@ def test_a_window_stays_within_its_bounds_whatever_happens(happenings):
         assert limits.overdue / 10 <= pace.overdue() <= max(limits.overdue, 2 * 5)
         assert pace.rests_until <= now + limits.max_rest
         assert pace.in_flight == pace.in_flight_bytes == 0
+
+
+def crowded(*, blocks=40):
+    download = start(blocks)
+    joined = [steps.HolderJoined(f"peer-{number:02}", complete=False) for number in range(module._CROWD + 1)]
+    return download, fetches(download.handle_all([steps.HolderJoined("whole"), *joined], 0.0))
+
+
+def asked_of(asked, holder):
+    return [fetch.ask for fetch in asked if fetch.holder == holder]
+
+
+def test_of_a_crowd_a_few_are_asked_for_blocks_of_any_hand():
+    _, asked = crowded()
+    assert {fetch.holder for fetch in asked} == {"whole", *(f"peer-{number:02}" for number in range(10))}
+    assert not any(fetch.first_hand for fetch in asked)
+
+
+def test_in_a_crowd_blocks_of_any_hand_will_do_also_while_many_are_on_their_way():
+    download, asked = crowded()
+    asks = [ask for number in range(HUNGRY) for ask in asked_of(asked, f"peer-{number:02}")]
+    download.handle_all([steps.Chosen(ask, index) for index, ask in enumerate(asks)], 0.1)
+    later = fetches(download.handle(steps.Arrived(asks[0], 0), 0.2))
+    assert later
+    assert not any(fetch.first_hand for fetch in later)
+
+
+def test_who_of_a_crowd_had_nothing_gives_its_place_to_another():
+    download, asked = crowded()
+    others = fetches(download.handle(steps.Nothing(asked_of(asked, "peer-03")[0]), PATIENCE))
+    assert "peer-10" in {fetch.holder for fetch in others}
+
+
+def test_who_of_a_crowd_rests_gives_its_place_to_another():
+    download, asked = crowded()
+    others = fetches(download.handle(steps.Failed(asked_of(asked, "peer-03")[0]), 1.0))
+    assert "peer-10" in {fetch.holder for fetch in others}

@@ -519,3 +519,31 @@ def test_of_blocks_that_are_given_very_often_the_counts_stay_few():
         (gift,) = peer.ask(f"caller-{number}")[1]
         peer.leave(gift)
     assert len(peer.giving._contents[WHOLE].rounds) <= choice._MOST_ROUNDS
+
+
+def crowd(count, *, first_hand=()):
+    """Has so many callers ask a part with 30 blocks that came second hand; returns how many are given one at once."""
+    giving_all = Giving(Shares(128, 32), 32, 0)
+    for index in range(30):
+        giving_all.gained(PART, index, 0.0, first_hand=False)
+    held = set_of(range(30))
+    asks = [Ask(number, f"caller-{number}", PART, held, first_hand=number in first_hand) for number in range(count)]
+    return giving_all, [gift for ask in asks for gift in giving_all.asked(ask, held, 0.0, complete=False)]
+
+
+def test_blocks_of_any_hand_leave_eight_at_once_and_then_one_for_one():
+    giving_all, gifts = crowd(20)
+    assert [gift.ask for gift in gifts] == list(range(8))
+    assert [gift.ask for gift in giving_all.left(3, 1.0, arrived=True)] == [8]
+    assert [gift.ask for gift in giving_all.left(0, 1.0, arrived=False)] == [9]
+
+
+def test_where_somebody_waits_for_blocks_first_hand_the_others_need_not_wait_for_their_turn():
+    giving_all, gifts = crowd(20, first_hand={0})
+    assert len(gifts) == 19
+    giving_all.withdrawn(0)
+    for gift in gifts[:11]:
+        giving_all.left(gift.ask, 1.0, arrived=True)
+    again = Ask(99, "caller-1", PART, set_of(range(30)))
+    assert not giving_all.asked(again, set_of(range(30)), 1.0, complete=False)
+    assert [gift.ask for gift in giving_all.left(gifts[11].ask, 1.0, arrived=True)] == [99]
