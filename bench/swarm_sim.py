@@ -90,7 +90,9 @@ def simulated(case: Case, *, seed: int, fair: bool | None = None, times: Times |
     blocks = world.layout.block_count
     got = count * blocks
     copies = world.members[FIRST].sent / size
-    return Simulated(case, rate, bound, seconds, copies, blocks, world.messages / got, world.twice / got)
+    result = Simulated(case, rate, bound, seconds, copies)
+    result.blocks, result.messages, result.twice = blocks, world.messages / got, world.twice / got
+    return result
 
 
 def _joining(world: World, name: str, up: float, down: float) -> Callable[[], None]:

@@ -19,6 +19,7 @@ from central.fetching import Fetching
 from core.content import Layout
 from core.shares import Shares
 from peer import steps
+from peer.budget import Budget
 from peer.choice import Ask
 from peer.download import Download
 from peer.finder import _MOST_PARTIAL as MOST_PARTIAL
@@ -69,9 +70,10 @@ class World(Clock):
         member.began_at = self.now
 
         def begin() -> None:
-            member.download = Download(
-                self.layout, set(range(self.layout.block_count)), SETTINGS.limits, self.random.getrandbits(32)
-            )
+            blocks = set(range(self.layout.block_count))
+            # Room comes back when blocks are stored, which is an event of this very download: there is no other one.
+            share = Budget().share(lambda: None)
+            member.download = Download(self.layout, blocks, SETTINGS.limits, self.random.getrandbits(32), share)
             member.progress_at = self.now
             beat = self._times.message + self.random.uniform(0.0, SHORTEST_PAUSE)
             self.at(self.now + beat, lambda: self._fetching.update(name, (CONTENT,) if member.fetches else ()))
