@@ -85,6 +85,7 @@ class SharedDirectory:
         self._settling = Settling(settings.rest)
         self._queue = HashQueue(root, hasher, self._hashed)
         self._unreadable: dict[str, str] = {}  # catalogue path to reason
+        self._doubted: set[str] = set()  # catalogue paths
         self._first: dict[str, Found] | None = None
         self._dirty: set[str] = {""}
         self._wake = asyncio.Event()
@@ -137,6 +138,7 @@ class SharedDirectory:
             if IGNORE_FILE in scopes:
                 scopes = {""}
             started = self._clock()
+            self._forget_doubted()
             with collecting_rarely():
                 scopes, changes = await asyncio.to_thread(self._compare, scopes)
                 wanted = self._apply(changes)
@@ -203,6 +205,7 @@ class SharedDirectory:
             self._holdings.drop_shared(path)
         if changed:
             await self._worker.run(self._index.forget_file, place.disk)
+        self._doubted.add(path)
         self.look_later({place.disk})
 
     async def _run(self, watch: RootWatch) -> None:
@@ -228,6 +231,13 @@ class SharedDirectory:
         settled = self._settling.next_time()
         until = self._settings.tick if settled is None else settled - self._clock()
         return min(max(until, 0.001), self._settings.tick)
+
+    def _forget_doubted(self) -> None:
+        """Makes the next look at doubted files the first: a look at everything passes over what looks as before."""
+        for path in self._doubted:
+            self.tree.found.pop(path, None)
+            self._holdings.drop_shared(path)
+        self._doubted.clear()
 
     def _compare(self, scopes: set[str]) -> tuple[set[str], Changes]:
         """Looks, on a thread; only `look` changes the tree, under its lock, so it may be read here."""

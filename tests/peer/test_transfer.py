@@ -784,6 +784,7 @@ async def test_a_download_that_nobody_helps_fails_after_its_patience_and_resumes
     done = world.progress.done_bytes
     assert len(world.hidden()) == 1
     holder.block = None
+    world.settings = replace(QUICK, patience=20.0)
     await world.fetch(data)
     assert world.progress.resumed_bytes == done == 26 * BLOCK
 

@@ -392,6 +392,21 @@ async def test_a_small_file_that_changed_is_withdrawn_and_read_where_else_it_is(
     await library_bench.until(library, lambda: _id(b"diff") in {file.content_id for file in library.files.values()})
 
 
+@pytest.mark.parametrize("scopes", [{"one"}, {"", "one"}], ids=["the file", "everything"])
+async def test_a_file_that_changed_and_looks_as_before_is_hashed_again_whatever_is_looked_at_next(
+    library_bench, scopes
+):
+    library_bench.write("one", b"same")
+    library = await library_bench.open()
+    directory = library._directory
+    await directory.close()  # so that nobody else looks
+    place = library._holdings.place(_id(b"same"))
+    await directory.doubt(place, changed=True)
+    await directory.look(scopes)
+    assert "one" not in library.files
+    assert directory.unhashed_count == 1
+
+
 async def test_running_out_of_descriptors_withdraws_no_small_file(library_bench, monkeypatch):
     library_bench.write("a", b"a")
     library = await library_bench.open()
