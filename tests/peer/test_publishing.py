@@ -81,9 +81,21 @@ class Here:
         return function(*args)
 
 
+_opened = []
+
+
+@pytest.fixture(autouse=True)
+def _databases_are_closed():
+    """Python 3.13 minds those that are not, in whatever test it comes to see them."""
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
 def memory_record():
     index = Index(Path(":memory:"))
     index.open()
+    _opened.append(index)
     return Record(index, Here())
 
 
