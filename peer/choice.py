@@ -14,6 +14,8 @@ from peer.block_sets import lowest, set_of
 
 # The caller's next set may have been made before a block reached it: for so long it is not given the block again.
 _SETTLING = 5.0
+# A set that comes so long after a block has left was made when its caller knew of it: if it lacks it then, it was lost.
+_CROSSING = 1.0
 # Whoever has so many blocks more to pass on to each of the others than somebody else waits, while half are given any.
 _AHEAD = 2
 # Beyond so many gifts of some block, the oldest round is forgotten.
@@ -79,11 +81,12 @@ class Caller:
         """Whether it wants nothing, and nothing is on its way to it."""
         return not self.waiting and not self.leaving
 
-    def told(self, lacking: int) -> None:
-        """Takes note of what it lacks now: what it does not lack has arrived."""
+    def told(self, lacking: int, now: float) -> None:
+        """Takes note of what it lacks now: what it does not lack has arrived, and what left a while ago has not."""
         self.lacking = lacking
-        for index in [index for index in self.settling if not lacking >> index & 1]:
-            del self.settling[index]
+        self.settling = {
+            index: since for index, since in self.settling.items() if lacking >> index & 1 and now < since + _CROSSING
+        }
 
     def settle(self, now: float) -> None:
         """Forgets what left so long ago that it knows by now whether it has arrived."""

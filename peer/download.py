@@ -447,13 +447,13 @@ class Download:
                 return self._ask(holder, now, index=lowest(free & ~holder.failed or free, self._start))
         else:
             share = free & holder.share & ~holder.failed
-            if share.bit_count() > holder.waiting and (holder.waiting < 1 or self._hungry or not self._others):
+            if share.bit_count() > holder.waiting and (holder.waiting < 1 or not self._others or self._hungry):
                 return self._ask(holder, now, lacking=share)
             # What the others have not been asked for yet, or do not give.
             rest = free & ~share
             if rest and share.bit_count() <= holder.waiting and free.bit_count() > self._to_be_chosen(now):
                 return self._ask(holder, now, index=lowest(rest & ~holder.failed or rest, self._start))
-        if self._hungry or not self._others:
+        if not self._others or self._hungry:
             index = self._overdue(holder, now)
             if index is not None:
                 return self._ask(holder, now, index=index)

@@ -80,7 +80,7 @@ class Giving:
         content = self._content(ask.content_id, held, complete=complete)
         caller = content.callers.setdefault(ask.who, Caller())
         if not ask.only:
-            caller.told(ask.lacking)
+            caller.told(ask.lacking, now)
         if not ask.lacking:
             self._forget_idle(ask.content_id, ask.who)
             return []

@@ -178,7 +178,9 @@ class Serving:
             self._hand_out(self._giving.asked(ask, held, self._clock(), complete=complete))
             if not lacking:
                 return None
-            if not given.done() and not patience:
+            if given.done():
+                return given.result()
+            if not patience:
                 if self._giving.able(ask):
                     raise self._busy()
                 raise NotFound("nothing that the caller lacks is held")

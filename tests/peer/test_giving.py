@@ -18,6 +18,7 @@ WHOLE, PART = CONTENTS = (b"a" * 32, b"b" * 32)
 NEVER = float("inf")
 BLOCKS = 4
 SETTLING = 5.0
+CROSSING = 1.0
 BUSY = 0.1
 BEGINNING = giving._BEGINNING
 PASSING_ON = 2.0
@@ -122,8 +123,9 @@ class World(RuleBasedStateMachine):
         if not only:
             self.lacking[who, content] = lacking
             settled = self.settled[who, content]
-            for index in set(settled) - lacking:
-                del settled[index]
+            for index, since in list(settled.items()):
+                if index not in lacking or self.now >= since + CROSSING:
+                    del settled[index]
         if lacking:
             self.waiting[ask.number] = ask
         gifts = self.giving.asked(ask, set_of(self.held[content]), self.now, complete=content == WHOLE)
