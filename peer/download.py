@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from core.content import Layout
+from peer.asks import Ask, Asks, Holder
 from peer.block_sets import every, lowest, set_of
 from peer.budget import Share
 from peer.pace import Pace, PaceLimits
@@ -79,50 +80,6 @@ class DownloadLimits:
     pace: PaceLimits = field(default_factory=PaceLimits)
 
 
-@dataclass(slots=True, eq=False)
-class _Holder:
-    """What is known of a holder.
-
-    Attributes:
-        share: the blocks that are asked of it first.
-        failed: those that it has not given in time.
-        waiting: asks of which it has not chosen the block yet.
-        vain: answers in a row that brought nothing new.
-        waited: whether the last ask had nothing first hand within its patience: then any hand will do.
-    """
-
-    name: str
-    pace: Pace
-    complete: bool
-    share: int = 0
-    failed: int = 0
-    waiting: int = 0
-    vain: int = 0
-    waited: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Ask:
-    """Attributes: index: the block, None until the holder has chosen; size: bytes that count as in flight."""
-
-    number: int
-    holder: _Holder
-    index: int | None
-    size: int
-    asked_at: float
-    deadline: float
-    overdue_at: float
-    first_hand: bool
-
-
-@dataclass(slots=True)
-class _Block:
-    """A block that is on its way: the asks that it comes by, and the one whose answer is being stored."""
-
-    asks: list[_Ask] = field(default_factory=list)
-    storing: int | None = None
-
-
 class Download:
     """The state of one download.
 
@@ -142,16 +99,10 @@ class Download:
         self._size = min(layout.block_size, layout.size)
         self._start = seed % max(layout.block_count, 1)
         self._lacking = set_of(missing)
-        self._coming = 0
         self._spreads = False
-        self._holders: dict[str, _Holder] = {}
+        self._holders: dict[str, Holder] = {}
         self._dropped: set[str] = set()
-        self._asks: dict[int, _Ask] = {}
-        self._storing: dict[int, _Ask] = {}
-        self._blocks: dict[int, _Block] = {}
-        self._share = share
-        self._refused = False
-        self._next_ask = 0
+        self._asks = Asks(self._size, share)
         self._now = float("-inf")
         self._said_stuck = False
         self._said_finished = False
@@ -159,7 +110,7 @@ class Download:
     @property
     def first_asked_at(self) -> float | None:
         """When the oldest request that is under way was made; None when there is none."""
-        return min((ask.asked_at for ask in (*self._asks.values(), *self._storing.values())), default=None)
+        return self._asks.first_asked_at
 
     def handle(self, event: Event, now: float) -> list[Decision]:
         """Returns what to do, in order, after `event` at `now` (seconds; never goes back).
@@ -176,8 +127,8 @@ class Download:
         decisions += [*self._expire(now), *self._assign(now)]
         if not self.missing and not self._said_finished:
             self._said_finished = True
-            decisions += [*self._cancel(list(self._asks.values())), Finished()]
-        idle = self.missing and not self._asks and not self._storing
+            decisions += [*self._cancel(list(self._asks.open.values())), Finished()]
+        idle = self.missing and self._asks.idle
         if idle and not self._said_stuck:
             decisions.append(Stuck())
         self._said_stuck = bool(idle)
@@ -187,8 +138,8 @@ class Download:
         """Returns when the next `Tick` is due; None when only events can change anything."""
         if not self.missing:
             return None
-        times = [ask.deadline for ask in self._asks.values()]
-        times += [ask.overdue_at for ask in self._asks.values()]
+        times = [ask.deadline for ask in self._asks.open.values()]
+        times += [ask.overdue_at for ask in self._asks.open.values()]
         times += [holder.pace.rests_until for holder in self._holders.values()]
         return min((time for time in times if self._now < time < _NEVER), default=None)
 
@@ -227,7 +178,7 @@ class Download:
             return
         holder = self._holders.get(name)
         if holder is None:
-            self._holders[name] = _Holder(name, Pace(self._limits.pace), complete)
+            self._holders[name] = Holder(name, Pace(self._limits.pace), complete)
         elif complete:
             holder.complete = True
         self._said_stuck = False
@@ -244,18 +195,18 @@ class Download:
         """Forgets a holder. What has arrived from it is still checked and stored."""
         holder = self._holders.pop(name, None)
         if holder is not None:
-            yield from self._cancel([ask for ask in self._asks.values() if ask.holder is holder])
+            yield from self._cancel([ask for ask in self._asks.open.values() if ask.holder is holder])
             self._share_out()
 
-    def _cancel(self, asks: list[_Ask]) -> Iterator[Decision]:
+    def _cancel(self, asks: list[Ask]) -> Iterator[Decision]:
         for ask in asks:
-            self._release(ask.number)
+            self._asks.release(ask.number)
             ask.holder.pace.withdrawn(self._size)
             yield Cancel(ask.number)
 
     def _chosen(self, number: int, index: int, now: float) -> Iterator[Decision]:
         """Takes note of what is on its way; who would send what comes already is asked for something else."""
-        ask = self._asks.get(number)
+        ask = self._asks.open.get(number)
         if ask is None or (ask.index is not None and ask.index != index):
             return
         if ask.index is None:
@@ -267,7 +218,7 @@ class Download:
                 self._in_vain(ask.holder, now)
                 yield from self._cancel([ask])
                 return
-            self._expect(ask, index)
+            self._asks.expect(ask, index)
         pace = ask.holder.pace
         ask.asked_at, ask.deadline = now, now + pace.deadline(self._size)
         ask.overdue_at = now + pace.overdue()
@@ -275,44 +226,28 @@ class Download:
     @property
     def _free(self) -> int:
         """The blocks that are lacking and not on their way."""
-        return self._lacking & ~self._coming
-
-    def _expect(self, ask: _Ask, index: int) -> None:
-        """Notes which block an ask brings."""
-        ask.index = index
-        ask.holder.waiting -= 1
-        if not ask.size:
-            ask.size = self._size
-            self._share.take_anyway(ask.size)
-        self._coming |= 1 << index
-        self._blocks.setdefault(index, _Block()).asks.append(ask)
+        return self._lacking & ~self._asks.coming
 
     def _arrived(self, event: Arrived, now: float) -> Iterator[Decision]:
         number, index = event.ask, event.index
-        ask = self._asks.get(number)
+        ask = self._asks.open.get(number)
         if ask is None:
             return
         ask.holder.pace.answered(self._size, ask.asked_at, now)
         if ask.index is None:
-            self._expect(ask, index)
+            self._asks.expect(ask, index)
         elif ask.index != index:
             yield from self._drop(number, "it sent another block than it should", for_good=True)
             return
-        block = self._blocks[index]
-        if block.storing is not None or not self._lacking >> index & 1:
+        if not self._lacking >> index & 1 or not self._asks.store(ask, index):
             self._in_vain(ask.holder, now)
-            self._release(number)
+            self._asks.release(number)
             return
-        # It leaves the holder's window, not the budget: its bytes are in memory until they are stored.
-        del self._asks[number]
-        block.asks.remove(ask)
-        block.storing = number
-        self._storing[number] = ask
         ask.holder.vain = 0
         yield Store(number, ask.holder.name, index, event.first_hand)
 
     def _nothing(self, number: int, now: float) -> Iterator[Decision]:
-        ask = self._asks.get(number)
+        ask = self._asks.open.get(number)
         if ask is None:
             return
         if now < ask.asked_at + self._limits.patience / 2:  # it has not waited
@@ -323,30 +258,26 @@ class Download:
         else:
             ask.holder.waited = ask.first_hand
             self._holders[ask.holder.name] = self._holders.pop(ask.holder.name)  # others of a crowd come before it now
-        self._release(number)
+        self._asks.release(number)
         ask.holder.pace.withdrawn(self._size)
 
-    def _in_vain(self, holder: _Holder, now: float) -> None:
+    def _in_vain(self, holder: Holder, now: float) -> None:
         """Has a holder that brings nothing new, again and again, rest for a while."""
         holder.vain += 1
         if holder.vain >= _VAIN:
             holder.pace.rest(_VAIN_REST, now)
 
     def _stored(self, number: int) -> Iterator[Decision]:
-        ask = self._storing.pop(number, None)
-        if ask is None or ask.index is None:
+        stored = self._asks.stored(number)
+        if stored is None:
             return
+        index, others = stored
         self.missing -= 1
-        self._lacking &= ~(1 << ask.index)
-        self._coming &= ~(1 << ask.index)
-        self._share.give_back(ask.size)
-        block = self._blocks[ask.index]
-        block.storing = None
-        yield from self._cancel(list(block.asks))
-        self._blocks.pop(ask.index, None)
+        self._lacking &= ~(1 << index)
+        yield from self._cancel(others)
 
     def _drop(self, number: int, reason: str, *, for_good: bool) -> Iterator[Decision]:
-        ask = self._release(number)
+        ask = self._asks.release(number)
         if ask is None or ask.holder.name in self._dropped:
             return
         if for_good:
@@ -355,13 +286,13 @@ class Download:
         yield Dropped(ask.holder.name, reason, for_good)
 
     def _failed(self, event: Failed | Declined, now: float, *, late: bool = False) -> Iterator[Decision]:
-        ask = self._asks.get(event.ask)
+        ask = self._asks.open.get(event.ask)
         if ask is None:
             return
         holder = ask.holder
         if ask.index is not None:
             holder.failed |= 1 << ask.index
-        self._release(event.ask)
+        self._asks.release(event.ask)
         if isinstance(event, Declined):
             holder.pace.busy(self._size, event.retry_after, now)
             return
@@ -372,7 +303,7 @@ class Download:
 
     def _date(self, event: Held | Moved, now: float) -> None:
         """Stops an ask's time, or begins its deadline anew; a piece now and then does not keep it from being late."""
-        ask = self._asks.get(event.ask)
+        ask = self._asks.open.get(event.ask)
         if ask is None:
             return
         if isinstance(event, Held):
@@ -385,28 +316,9 @@ class Download:
             ask.asked_at = now
             ask.overdue_at = now + (self._limits.pace.overdue if ask.index is None else pace.overdue())
 
-    def _release(self, number: int) -> _Ask | None:
-        """Ends an ask without a block: its block is wanted again, unless another ask still brings it."""
-        ask = self._asks.pop(number, None) or self._storing.pop(number, None)
-        if ask is None:
-            return None
-        self._share.give_back(ask.size)
-        if ask.index is None:
-            ask.holder.waiting -= 1
-            return ask
-        block = self._blocks[ask.index]
-        if block.storing == number:
-            block.storing = None
-        else:
-            block.asks.remove(ask)
-        if not block.asks and block.storing is None:
-            del self._blocks[ask.index]
-            self._coming &= ~(1 << ask.index)
-        return ask
-
     def _expire(self, now: float) -> Iterator[Decision]:
-        for ask in [ask for ask in self._asks.values() if ask.deadline <= now]:
-            if ask.number in self._asks:
+        for ask in [ask for ask in self._asks.open.values() if ask.deadline <= now]:
+            if ask.number in self._asks.open:
                 yield Cancel(ask.number)
                 yield from self._failed(Failed(ask.number), now, late=True)
 
@@ -415,7 +327,6 @@ class Download:
 
         Who failed comes after who did not: else silent holders, taking turns, could hold the whole budget for ever.
         """
-        self._refused = False
         able = [holder for holder in self._company(now) if holder.pace.has_room(now)]
         while able:
             holder = min(able, key=lambda holder: holder.pace.preference(self._size))
@@ -426,17 +337,16 @@ class Download:
             yield fetch
             if not holder.pace.has_room(now):
                 able.remove(holder)
-        if not self._refused:  # who gave up its place before it asks again would never come to its turn
-            self._share.want_nothing()
+        self._asks.all_are_made()
 
-    def _company(self, now: float) -> list[_Holder]:
+    def _company(self, now: float) -> list[Holder]:
         """Returns the holders that are asked: of a crowd that fetches the content too, the first that do not rest."""
         if not self._crowded:
             return list(self._holders.values())
         partial = [each for each in self._holders.values() if not each.complete and each.pace.rests_until <= now]
         return [each for each in self._holders.values() if each.complete] + partial[:_ASKED_OF_CROWD]
 
-    def _wish(self, holder: _Holder, now: float) -> Fetch | None:
+    def _wish(self, holder: Holder, now: float) -> Fetch | None:
         """Returns what to ask of a holder that has room; None when there is nothing, or no budget for it."""
         free = self._free
         if not holder.complete:
@@ -451,7 +361,7 @@ class Download:
                 return self._ask(holder, now, lacking=share)
             # What the others have not been asked for yet, or do not give.
             rest = free & ~share
-            if rest and share.bit_count() <= holder.waiting and free.bit_count() > self._to_be_chosen(now):
+            if rest and share.bit_count() <= holder.waiting and free.bit_count() > self._asks.to_be_chosen(now):
                 return self._ask(holder, now, index=lowest(rest & ~holder.failed or rest, self._start))
         if not self._others or self._hungry:
             index = self._overdue(holder, now)
@@ -462,11 +372,7 @@ class Download:
     @property
     def _hungry(self) -> bool:
         """Whether so little comes in time that what comes second hand is welcome; by few asks, lest it come twice."""
-        coming = unknown = 0
-        for ask in self._asks.values():
-            in_time = self._now < ask.overdue_at
-            coming += in_time and ask.index is not None
-            unknown += in_time and ask.index is None and not ask.first_hand
+        coming, unknown = self._asks.in_time(self._now)
         return coming < _HUNGRY and (self._crowded or unknown < _HUNGRY_ASKS)
 
     @property
@@ -479,47 +385,29 @@ class Download:
         """Whether anybody is known who fetches the content too."""
         return any(not holder.complete for holder in self._holders.values())
 
-    def _to_be_chosen(self, now: float) -> int:
-        """Returns how many blocks complete holders are to choose, without those that have kept it waiting."""
-        asks = self._asks.values()
-        return sum(ask.index is None and ask.holder.complete and now < ask.overdue_at for ask in asks)
-
-    def _overdue(self, holder: _Holder, now: float) -> int | None:
+    def _overdue(self, holder: Holder, now: float) -> int | None:
         """Returns a block that is overdue elsewhere, that only one holder has been asked for; the oldest first.
 
         Who is fetching the content too may not have it, and is asked only where no other complete holder can be.
         """
         complete = [other for other in self._holders.values() if other.complete]
-        late = [
-            ask
-            for ask in self._asks.values()
-            if ask.overdue_at <= now
-            and ask.holder is not holder
-            and ask.index is not None
-            and not holder.failed >> ask.index & 1
-            and (holder.complete or all(other is ask.holder for other in complete))
-        ]
-        alone = [
-            ask for ask in late if (block := self._blocks[ask.index or 0]).storing is None and len(block.asks) == 1
-        ]
-        return min(alone, key=lambda ask: ask.asked_at).index if alone else None
+        for ask in self._asks.overdue(now):
+            tried = ask.holder is holder or holder.failed >> (ask.index or 0) & 1
+            if not tried and (holder.complete or all(other is ask.holder for other in complete)):
+                return ask.index
+        return None
 
-    def _ask(self, holder: _Holder, now: float, *, lacking: int = 0, index: int | None = None) -> Fetch | None:
+    def _ask(self, holder: Holder, now: float, *, lacking: int = 0, index: int | None = None) -> Fetch | None:
         """Asks, unless there is no room for what would come."""
         counted = holder.complete or index is not None
-        if counted and not self._share.take(self._size):
-            self._refused = True
+        if counted and not self._asks.has_room():
             return None
-        number, self._next_ask = self._next_ask, self._next_ask + 1
         patient = self._others and not self._crowded and not self._hungry and not holder.waited
         first_hand = index is None and patient
         deadline = now + holder.pace.deadline(self._size) + (self._limits.patience if index is None else 0.0)
         overdue_at = now + self._limits.pace.overdue
-        ask = _Ask(number, holder, None, self._size if counted else 0, now, deadline, overdue_at, first_hand)
-        holder.pace.asked(self._size, now)
-        holder.waiting += 1
-        self._asks[number] = ask
+        ask = self._asks.begin(holder, now, deadline, overdue_at, counted=counted, first_hand=first_hand)
         if index is not None:
-            self._expect(ask, index)
+            self._asks.expect(ask, index)
             ask.overdue_at = now + holder.pace.overdue()
-        return Fetch(number, holder.name, lacking, index, self._limits.patience, first_hand)
+        return Fetch(ask.number, holder.name, lacking, index, self._limits.patience, first_hand)

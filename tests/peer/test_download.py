@@ -884,7 +884,7 @@ def test_a_slow_but_honest_link_is_given_more_time_after_each_late_answer():
     (ask,) = join(download, "a")
     for _ in range(5):
         download.handle(steps.Chosen(ask.ask, 0), now)
-        late = download._asks[ask.ask].deadline
+        late = download._asks.open[ask.ask].deadline
         times.append(late - now)
         assert not of_kind(download.handle(steps.Tick(), late - 0.01), steps.Cancel)
         assert of_kind(download.handle(steps.Tick(), late), steps.Cancel)
