@@ -8,7 +8,7 @@ from peer import steps
 from peer.download import Download
 from peer.giving import Giving
 from peer.swarm import DownloadSettings
-from peer.unfinished import _HANDING_OVER as HANDING_OVER
+from peer.unfinished import HANDING_OVER
 
 SETTINGS = DownloadSettings()
 

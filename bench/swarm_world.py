@@ -22,11 +22,11 @@ from peer import steps
 from peer.budget import Budget
 from peer.choice import Ask
 from peer.download import Download
-from peer.finder import _MOST_PARTIAL as MOST_PARTIAL
+from peer.finder import MOST_PARTIAL
 from peer.giving import Gift, Giving
 from peer.heartbeat import SHORTEST_PAUSE
 from peer.settings import SLOTS, SLOTS_EACH
-from peer.swarm import _NEWS as NEWS
+from peer.swarm import NEWS
 
 CONTENT = b"c" * 32
 FIRST = "first"

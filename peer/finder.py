@@ -8,7 +8,7 @@ from peer.dialling import Dialler
 from peer.lines import Line
 
 # Peers that are fetching the content too and are asked at once.
-_MOST_PARTIAL = 30
+MOST_PARTIAL = 30
 # Called with a holder's peer id, the content, and whether it lied (else it lacks what it is named for).
 Accuse = Callable[[str, bytes, bool], None]
 
@@ -93,7 +93,7 @@ class Finder:
             contact = holder.contact
             known = self.lines.get(contact.peer_id)
             usable = contact.addresses and contact.peer_id not in self._never
-            if known is None and not holder.complete and self._partial >= _MOST_PARTIAL:
+            if known is None and not holder.complete and self._partial >= MOST_PARTIAL:
                 continue
             if usable and (known is None or known.differs(holder)):
                 line = self.lines[contact.peer_id] = Line(

@@ -170,13 +170,17 @@ class Serving:
         except ValueError as error:
             raise InvalidInput("index" if wanted.only else "lacking", str(error)) from error
         self._unfinished.asked_by(content_id, who)
+        complete = self._unfinished.manifest(content_id) is None
         ask = Ask(next(self._asks), who, content_id, lacking, wanted.only, patience > 0, wanted.first_hand)
+        return await self._answer(ask, held, patience, complete=complete)
+
+    async def _answer(self, ask: Ask, held: int, patience: float, *, complete: bool) -> Gift | None:
+        """Returns what an ask is given, once it has waited for that. Raises as `choose`."""
         given: asyncio.Future[Gift] = asyncio.get_running_loop().create_future()
         self._waiting[ask.number] = given
         try:
-            complete = self._unfinished.manifest(content_id) is None
             self._hand_out(self._giving.asked(ask, held, self._clock(), complete=complete))
-            if not lacking:
+            if not ask.lacking:
                 return None
             if given.done():
                 return given.result()
@@ -189,7 +193,7 @@ class Serving:
                     await given
             if not given.cancelled():  # it may have been given in the very moment in which the patience ended
                 return given.result()
-            if wanted.only:
+            if ask.only:
                 raise self._busy()
             return None
         except asyncio.CancelledError:

@@ -31,7 +31,7 @@ _LONGEST = 129.0
 # Bytes of the set that an ask carries: 32,768 blocks from the first one that is lacking on.
 _BITMAP = 4096
 # Central is asked for further holders soon after a peer has asked for this content that is not known yet.
-_NEWS = 0.2
+NEWS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +299,7 @@ class Swarm:
                     await self._look.wait()
             pause = min(2 * pause, settings.refresh)
             if not self._stuck.is_set() and self._look.is_set():
-                await asyncio.sleep(_NEWS)
+                await asyncio.sleep(NEWS)
             self._look.clear()
             self._check_patience()
             if self._stuck.is_set():

@@ -9,7 +9,7 @@ from core.errors import NotFound
 from core.manifest import Manifest
 
 # Seconds for which a content that is whole goes on being given from here, while the library takes it over.
-_HANDING_OVER = 10.0
+HANDING_OVER = 10.0
 
 
 def _nobody(content_id: bytes, index: int, first_hand: bool) -> None:
@@ -75,7 +75,7 @@ class Unfinished:
         if whole:
             content = self._contents[content_id]
             content.caller = _no_caller
-            content.handing_over = asyncio.get_running_loop().call_later(_HANDING_OVER, self._drop, content_id)
+            content.handing_over = asyncio.get_running_loop().call_later(HANDING_OVER, self._drop, content_id)
         else:
             self._drop(content_id)
         self.changed()

@@ -507,6 +507,18 @@ def test_of_those_who_have_been_given_something_the_last_ones_are_remembered(mon
     assert len(peer.giving._contents[WHOLE].first_to) <= 10
 
 
+def test_a_block_that_its_caller_lacks_a_second_after_it_has_left_was_lost_and_is_given_again():
+    peer = Peer(1)
+    (gift,) = peer.ask("ana")[1]
+    peer.leave(gift)
+    peer.now += CROSSING - 0.1
+    waiting, gifts = peer.ask("ana")
+    assert gifts == [], "the set may have been made before the block came"
+    peer.giving.withdrawn(waiting)
+    peer.now += 0.1
+    assert [gift.index for gift in peer.ask("ana")[1]] == [0]
+
+
 def test_of_what_has_left_only_the_last_seconds_are_remembered():
     peer = Peer(100)
     for index in range(100):

@@ -100,7 +100,7 @@ async def test_what_ends_unfinished_is_not_given_any_more(fetching):
 
 
 async def test_what_is_whole_is_given_until_the_library_has_it_but_is_not_called_partial(fetching, monkeypatch):
-    monkeypatch.setattr(module, "_HANDING_OVER", 0.05)
+    monkeypatch.setattr(module, "HANDING_OVER", 0.05)
     fetching.begin(held=0b111111)
     fetching.unfinished.end(ID, whole=True)
     assert fetching.unfinished.content_ids == []
@@ -112,7 +112,7 @@ async def test_what_is_whole_is_given_until_the_library_has_it_but_is_not_called
 
 
 async def test_a_content_that_is_fetched_again_while_it_is_handed_over_is_given_as_a_partial_one(fetching, monkeypatch):
-    monkeypatch.setattr(module, "_HANDING_OVER", 0.05)
+    monkeypatch.setattr(module, "HANDING_OVER", 0.05)
     fetching.begin(held=0b111111)
     fetching.unfinished.end(ID, whole=True)
     assert fetching.begin(held=1)
