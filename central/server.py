@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from central.awake_clock import AwakeClock
 from central.directory import Directory
 from central.enrolment_servicer import EnrolmentServicer
 from central.heartbeats import Heartbeats
@@ -81,7 +82,7 @@ async def running_central(
     *,
     insecure: bool = False,
     enrolment_port: int | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] | None = None,
     wall: Callable[[], float] = time.time,
     random: Random | None = None,
 ) -> AsyncIterator[Central]:
@@ -89,6 +90,7 @@ async def running_central(
 
     Over TLS, with client certificates required, unless `insecure`; then Enrolment is served on a port of its own on the
     same host: `enrolment_port`, by default the next one, or one of the system's choice when the main port is.
+    Leases count by `clock`, by default one that stands still while central does.
 
     On leaving, health checks are told first, then heartbeats end, running calls drain, and the store closes.
 
@@ -101,6 +103,7 @@ async def running_central(
     async with AsyncExitStack() as stack:
         store = await SqliteStore.open(data, settings.longest_search)
         stack.push_async_callback(store.close)
+        clock = clock or AwakeClock(settings.sweep_interval, time.monotonic)
         directory = Directory(store, settings, clock=clock, wall=wall, random=random)
         stack.push_async_callback(directory.drained)
         await directory.restore()

@@ -217,6 +217,23 @@ def logins(world):
     return {peer["peer"]["peer_id"]: peer["login_time"] for peer in world.json("ana", "peers")["peers"]}
 
 
+def test_nobody_is_taken_for_dead_while_central_itself_was_stopped(world):
+    central = world.central()
+    world.share("ana", "a.txt", b"ana's")
+    world.peer("ana", central)
+    world.peer("ben", central)
+    until(lambda: world.listed("ben") == ["a.txt"])
+    central.process.send_signal(signal.SIGSTOP)
+    time.sleep(8)  # a lease is 7 s
+    central.process.send_signal(signal.SIGCONT)
+    until(lambda: world.relevo("ben", "status").returncode == 0)
+    time.sleep(4)
+    log = central.log.read_text()
+    assert " fell silent" not in log
+    assert [log.count(f"peer {name} (") for name in ("ana", "ben")] == [1, 1], "nobody had to log in again"
+    assert world.listed("ben") == ["a.txt"]
+
+
 def test_invariant_2_what_was_acknowledged_survives_kill_9_of_central(world):
     world.share("ana", "a.txt", b"a")
     central = world.central()
