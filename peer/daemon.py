@@ -13,6 +13,7 @@ from typing import Any
 
 from core import errors
 from core.access import OWN_SOCKET, PLAINTEXT, Certificates
+from core.connections import Connections
 from core.identity import Identity
 from core.limits import Limits
 from core.listening import bind
@@ -178,15 +179,18 @@ class Peer:
             NotPossible: an address cannot be bound.
         """
         self._hear_central()
+        connections = Connections()
         relay = RelayServicer(
             self.serving,
             DirectCarrier(self.routes),
+            connections=connections,
             carried=self.settings.carried,
             carried_each=self.settings.carried_each,
         )
         add_PeerRelayServicer_to_server(relay, self.server.server)
         add_PeerControlServicer_to_server(ControlServicer(self._parts()), self.control.server)
         self._host = bind(self.server, self.settings.listen)
+        connections.listening(self.server.port)
         socket = control_socket(self.settings.home)
         socket.unlink(missing_ok=True)
         self.control.listen(control_address(self.settings.home))

@@ -145,6 +145,12 @@ class Giving:
             gifts += self._serve(content_id, who, now)
         return gifts
 
+    def alone(self, who: str) -> bool:
+        """Tells whether nobody else is being given a block, or waits for one."""
+        return all(leaving.ask.who == who for leaving in self._leaving.values()) and all(
+            ask.who == who for ask in self._waiting.values()
+        )
+
     def pace(self, who: str) -> float:
         """Returns how many seconds a block takes to leave alone for a caller, of late; 0 before the second one."""
         took, settled = self._paces.get(who, (0.0, False))

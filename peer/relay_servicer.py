@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from core.callers import who_calls
+from core.connections import Connections
 from core.content import MAX_BLOCK
 from core.errors import Busy, InvalidInput, NotPossible, RelevoError
-from core.send_queue import SendQueues
 from core.shares import Shares
 from core.times import from_duration
 from peer.block_answers import encoded
@@ -60,12 +60,26 @@ class RelayServicer(PeerRelayServicer):
     """PeerRelay over a serving and a carrier; errors become statuses in the server's interceptor."""
 
     def __init__(
-        self, serving: Serving, carrier: Carrier, *, carried: int = CARRIED, carried_each: int = CARRIED_EACH
+        self,
+        serving: Serving,
+        carrier: Carrier,
+        *,
+        connections: Connections | None = None,
+        carried: int = CARRIED,
+        carried_each: int = CARRIED_EACH,
     ) -> None:
-        """Composes it; `carried` is the most calls carried at once, `carried_each` the same for one caller."""
+        """Composes it.
+
+        Args:
+            serving: gives blocks.
+            carrier: carries directory calls.
+            connections: those that the blocks leave on.
+            carried: most calls carried at once.
+            carried_each: the same for one caller.
+        """
         self._serving = serving
         self._carrier = carrier
-        self._queues = SendQueues()
+        self._connections = connections or Connections()
         self._carried = Shares(carried, carried_each)
 
     async def ListFiles(
@@ -121,7 +135,7 @@ class RelayServicer(PeerRelayServicer):
 
         def ended(_: object) -> None:
             self._serving.left(gift.ask, arrived=sent and not context.cancelled())
-            self._queues.note(peer, self._serving.pace(who))
+            self._connections.note(peer, self._serving.pace(who), alone=self._serving.alone(who))
 
         context.add_done_callback(ended)  # type: ignore[arg-type]
         # Its caller asks nobody else for this block from now on.

@@ -207,6 +207,10 @@ class Serving:
         """Ends a gift: the block has left, or the call has ended without it."""
         self._hand_out(self._giving.left(gift, self._clock(), arrived=arrived))
 
+    def alone(self, who: str) -> bool:
+        """Tells whether nobody else is being given a block, or waits for one."""
+        return self._giving.alone(who)
+
     def pace(self, who: str) -> float:
         """Returns how many seconds a block takes to leave for a caller, of late; 0 when none has left yet."""
         return self._giving.pace(who)

@@ -218,6 +218,12 @@ class World(RuleBasedStateMachine):
         assert all(count <= self.each for count in Counter(ask.who for ask, _, _ in self.leaving.values()).values())
 
     @invariant()
+    def whoever_is_alone_knows_it(self):
+        if hasattr(self, "giving"):
+            busy = {ask.who for ask in self.waiting.values()} | {ask.who for ask, _, _ in self.leaving.values()}
+            assert all(self.giving.alone(who) == (busy <= {who}) for who in CALLERS)
+
+    @invariant()
     def whoever_can_be_served_is_served_while_there_are_slots(self):
         if not hasattr(self, "giving"):
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from dataclasses import replace
 from random import Random
@@ -13,6 +14,7 @@ from central.server import running_central
 from central.settings import Settings
 from core import errors
 from core.certificates import Authority, Kind, Subject
+from core.connections import congestion_control, connections_to
 from core.identity import Identity
 from core.rpc import open_channel
 from peer.daemon import running_peer
@@ -285,6 +287,15 @@ async def test_a_new_authority_is_followed_live_and_files_still_move(network, tm
         await asyncio.wait([transfer.task])
         assert transfer.state is State.DONE
     assert losses == ([], [])
+
+
+async def test_whoever_connects_to_a_peer_is_sent_blocks_by_a_congestion_control_that_yields(network):
+    await network.open()
+    ana = await network.join("ana")
+    with socket.create_connection(("127.0.0.1", ana.server.port)) as one:
+        mine = "ipv4:{}:{}".format(*one.getsockname())
+        (used,) = await eventually(lambda: [congestion_control(theirs) for theirs in connections_to(mine)])
+    assert not used.startswith(b"bbr")
 
 
 async def test_whoever_answers_at_centrals_address_with_another_authority_is_named(network, tmp_path):
