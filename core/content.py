@@ -14,8 +14,9 @@ DIGEST_BYTES = 32
 PAGE_BLOCKS = 4096
 MIN_BLOCK = 64 * 1024
 MAX_BLOCK = 1024 * 1024
+# Contents up to so many bytes have blocks of so many.
+_BLOCK_SIZES = ((8 << 20, MIN_BLOCK), (16 << 20, 128 * 1024), (64 << 20, 256 * 1024), (128 << 20, 512 * 1024))
 MAX_SIZE = 1 << 47
-BLOCKS_WANTED = 128
 # A content of so many bytes at most is small: it is given whole, many of them in one answer.
 MAX_SMALL = 256 * 1024
 ROOT_VERSION = 1
@@ -30,13 +31,10 @@ def digest(data: bytes | bytearray | memoryview) -> bytes:
 def block_size(size: int) -> int:
     """Returns the block size in bytes for a content of `size` bytes.
 
-    The least power of two that is at least size/128, within 64 KiB and 1 MiB: fine blocks let a swarm pipeline small
-    files, larger ones than 1 MiB cost memory.
+    Fine blocks let a swarm pipeline, and each costs processor time: 128 are enough while they are small, then 256.
+    Blocks larger than 1 MiB would cost memory (docs/decisions/0022-blocks-by-size.md).
     """
-    block = MIN_BLOCK
-    while block < MAX_BLOCK and block * BLOCKS_WANTED < size:
-        block *= 2
-    return block
+    return next((block for most, block in _BLOCK_SIZES if size <= most), MAX_BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
