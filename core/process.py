@@ -1,6 +1,7 @@
 """The process around either program: its memory, its open files, its event loop."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,6 +13,8 @@ try:
     from uvloop import new_event_loop as _new_loop
 except ImportError:  # it does not exist for every system
     _new_loop = None
+# Objects that are made before garbage is looked for, and so on: a tenth of the looks that Python makes as it comes.
+_GARBAGE = (10_000, 20, 50)
 
 
 def run(main: Coroutine[Any, Any, None], limits: Limits) -> None:
@@ -21,5 +24,7 @@ def run(main: Coroutine[Any, Any, None], limits: Limits) -> None:
     """
     tune_allocator()
     open_files(limits.connections)
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(main)
