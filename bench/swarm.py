@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,10 +146,13 @@ class Swarm:
         file = until("the file is listed everywhere", lambda: _listed(daemons, name), 60)
         until("everybody is connected", lambda: [1 for one in daemons if len(list(one.peers())) > case.downloaders], 30)
         before = _processors()
-        running: list[tuple[Daemon, str]] = []
-        for daemon, peer in zip(daemons, self._peers, strict=True):
-            running.append((daemon, daemon.start_download(file, peer.shared).transfer_id))
-            time.sleep(case.apart)
+
+        def start(number: int) -> str:
+            time.sleep(case.apart * number)
+            return daemons[number].start_download(file, self._peers[number].shared).transfer_id
+
+        with ThreadPoolExecutor(len(daemons)) as together:
+            running = list(zip(daemons, together.map(start, range(len(daemons))), strict=True))
         sent = self._kill_when_spread(running) if case.kill else None
         transfers = [self._ended(daemon, transfer_id) for daemon, transfer_id in running]
         used, whole = (now - then for now, then in zip(_processors(), before, strict=True))
@@ -183,6 +187,7 @@ class Swarm:
 
     def _ended(self, daemon: Daemon, transfer_id: str) -> pb2.Transfer:
         def ended() -> pb2.Transfer | None:
+            time.sleep(0.25)  # the daemons say when: asking often would take their processor
             found = daemon.transfer(transfer_id)
             return found if found.HasField("end_time") else None
 
