@@ -84,7 +84,7 @@ DEFENCES = (
     ),
     _defence(
         "peer/download.py",
-        "[ask for ask in self._asks.values() if ask.deadline <= now]",
+        "[ask for ask in self._asks.open.values() if ask.deadline <= now]",
         "[]",
         "test_a_slow_drip_is_abandoned_at_its_deadline_and_its_block_asked_of_another",
     ),
@@ -93,7 +93,7 @@ DEFENCES = (
         "return min(usual * 2.0 ** min(self._late, 16), limits.max_deadline)",
         "return 3600.0",
         "test_a_slow_drip_is_replaced_within_its_deadline",
-        also=(Piece("peer/download.py", "if ask.overdue_at <= now\n", "if False\n"),),
+        also=(Piece("peer/asks.py", "and ask.overdue_at <= now]", "and False]"),),
     ),
     # 5: who does not read
     _defence(
