@@ -168,6 +168,10 @@ class Asks:
             unknown += early and ask.index is None and not ask.first_hand
         return coming, unknown
 
+    def waiting_for_any_hand(self, holder: Holder) -> int:
+        """Returns how many asks wait at a holder for whatever it has."""
+        return sum(ask.holder is holder and ask.index is None and not ask.first_hand for ask in self.open.values())
+
     def to_be_chosen(self, now: float) -> int:
         """Returns how many blocks complete holders are to choose, without those that have kept it waiting."""
         asks = self.open.values()

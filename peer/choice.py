@@ -12,10 +12,9 @@ from itertools import islice
 
 from peer.block_sets import lowest, set_of
 
-# The caller's next set may have been made before a block reached it: for so long it is not given the block again.
-_SETTLING = 5.0
-# A set that comes so long after a block has left was made when its caller knew of it: if it lacks it then, it was lost.
-_CROSSING = 1.0
+# The caller's next set may have been made before a block reached it: for so long it is not given the block again. If
+# it still waits for the block then, that was lost, or the caller has thrown it away.
+_SETTLING = 1.0
 # Whoever has so many blocks more to pass on to each of the others than somebody else waits, while half are given any.
 _AHEAD = 2
 # Beyond so many gifts of some block, the oldest round is forgotten.
@@ -81,12 +80,16 @@ class Caller:
         """Whether it wants nothing, and nothing is on its way to it."""
         return not self.waiting and not self.leaving
 
-    def told(self, lacking: int, now: float) -> None:
-        """Takes note of what it lacks now: what it does not lack has arrived, and what left a while ago has not."""
+    def told(self, lacking: int) -> None:
+        """Takes note of what it lacks now: what it does not lack has arrived."""
         self.lacking = lacking
-        self.settling = {
-            index: since for index, since in self.settling.items() if lacking >> index & 1 and now < since + _CROSSING
-        }
+        self.settling = {index: since for index, since in self.settling.items() if lacking >> index & 1}
+
+    @property
+    def settled_at(self) -> float:
+        """When the first of the blocks that it lacks may be given once more; infinity when none may."""
+        lacks = (since for index, since in self.settling.items() if self.lacking >> index & 1)
+        return min(lacks, default=_NEVER) + _SETTLING
 
     def settle(self, now: float) -> None:
         """Forgets what left so long ago that it knows by now whether it has arrived."""

@@ -350,7 +350,8 @@ class Download:
         """Returns what to ask of a holder that has room; None when there is nothing, or no budget for it."""
         free = self._free
         if not holder.complete:
-            if free.bit_count() > holder.waiting and (holder.waiting < 1 or self._hungry):
+            # One that waits for blocks first hand may wait in vain, since nobody may be left who gives any.
+            if free.bit_count() > self._asks.waiting_for_any_hand(holder) and (holder.waiting < 1 or self._hungry):
                 return self._ask(holder, now, lacking=free)
         elif not self._spreads:
             if free:

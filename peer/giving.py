@@ -80,7 +80,7 @@ class Giving:
         content = self._content(ask.content_id, held, complete=complete)
         caller = content.callers.setdefault(ask.who, Caller())
         if not ask.only:
-            caller.told(ask.lacking, now)
+            caller.told(ask.lacking)
         if not ask.lacking:
             self._forget_idle(ask.content_id, ask.who)
             return []
@@ -199,7 +199,11 @@ class Giving:
         self._queue.pop(place, None)
 
     def _wait(self, content: Content, caller: Caller, now: float) -> None:
-        """Has `passed` called when others should have passed on a block that a caller would take first hand only."""
+        """Has `passed` called when a caller may have a block for which it waits.
+
+        One that it was given and lacks was lost, and one that others should have passed on is theirs no longer.
+        """
+        self.due = min(self.due, caller.settled_at)
         if any(ask.first_hand for ask in caller.waiting):
             self.due = min((until for until in content.passed_on.values() if now < until < self.due), default=self.due)
 

@@ -537,6 +537,14 @@ def test_when_enough_is_on_its_way_only_what_comes_first_hand_will_do():
     assert [fetch.first_hand for fetch in again] == [True]
 
 
+def test_the_last_block_is_asked_for_of_any_hand_also_where_an_ask_for_the_first_hand_waits():
+    download = start(40, missing={7})
+    asked = [fetch for name in "pqr" for fetch in join(download, name, complete=False)]
+    assert [(fetch.holder, fetch.first_hand) for fetch in asked] == [("p", False), ("q", False), ("r", True)]
+    again = download.handle_all([steps.HolderLeft("p"), steps.HolderLeft("q")], 0.1)
+    assert [(fetch.holder, fetch.first_hand) for fetch in fetches(again)] == [("r", False)]
+
+
 def test_an_ask_that_had_nothing_first_hand_within_its_patience_is_followed_by_one_of_any_hand():
     download = start(40)
     for name in "pq":

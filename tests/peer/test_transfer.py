@@ -512,6 +512,8 @@ async def test_an_only_holder_whose_file_is_hashed_again_for_a_while_is_asked_ag
             return await lack(request, answer)
         return answer
 
+    world.settings = replace(QUICK, patience=20.0)  # for a second it is thought to be on its way
+
     await world.holder("a", Memory(data), rename)
     await world.fetch(data)
     assert world.looks >= 4
