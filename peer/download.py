@@ -23,6 +23,7 @@ they have, and blocks go from hand to hand.
 
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 
 from core.content import Layout
 from peer.asks import Ask, Asks, Holder
@@ -106,6 +107,10 @@ class Download:
         self._now = float("-inf")
         self._said_stuck = False
         self._said_finished = False
+        # Whether anybody is known who fetches the content too, and whether they are very many; how many blocks come in
+        # time, and how many asks of any hand wait.
+        self._others = self._crowded = False
+        self._coming = self._unknown = 0
 
     @property
     def first_asked_at(self) -> float | None:
@@ -327,17 +332,26 @@ class Download:
 
         Who failed comes after who did not: else silent holders, taking turns, could hold the whole budget for ever.
         """
-        able = [holder for holder in self._company(now) if holder.pace.has_room(now)]
+        self._survey(now)
+        places = enumerate(holder for holder in self._company(now) if holder.pace.has_room(now))
+        able = [(holder.pace.preference(self._size), place, holder) for place, holder in places]
+        heapify(able)
         while able:
-            holder = min(able, key=lambda holder: holder.pace.preference(self._size))
+            _, place, holder = able[0]
             fetch = self._wish(holder, now)
-            if fetch is None:
-                able.remove(holder)
-                continue
-            yield fetch
-            if not holder.pace.has_room(now):
-                able.remove(holder)
+            if fetch is not None:
+                yield fetch
+            if fetch is not None and holder.pace.has_room(now):
+                heapreplace(able, (holder.pace.preference(self._size), place, holder))
+            else:
+                heappop(able)
         self._asks.all_are_made()
+
+    def _survey(self, now: float) -> None:
+        """Counts, once for all asks that are made now, who else fetches the content, and what comes in time."""
+        partial = sum(not holder.complete for holder in self._holders.values())
+        self._others, self._crowded = partial > 0, partial > _CROWD
+        self._coming, self._unknown = self._asks.in_time(now)
 
     def _company(self, now: float) -> list[Holder]:
         """Returns the holders that are asked: of a crowd that fetches the content too, the first that do not rest."""
@@ -350,8 +364,10 @@ class Download:
         """Returns what to ask of a holder that has room; None when there is nothing, or no budget for it."""
         free = self._free
         if not holder.complete:
-            # One that waits for blocks first hand may wait in vain, since nobody may be left who gives any.
-            if free.bit_count() > self._asks.waiting_for_any_hand(holder) and (holder.waiting < 1 or self._hungry):
+            # An ask that waits for blocks first hand may wait in vain, since nobody may be left who gives any.
+            if free and (
+                holder.waiting < 1 or (self._hungry and free.bit_count() > self._asks.waiting_for_any_hand(holder))
+            ):
                 return self._ask(holder, now, lacking=free)
         elif not self._spreads:
             if free:
@@ -373,18 +389,7 @@ class Download:
     @property
     def _hungry(self) -> bool:
         """Whether so little comes in time that what comes second hand is welcome; by few asks, lest it come twice."""
-        coming, unknown = self._asks.in_time(self._now)
-        return coming < _HUNGRY and (self._crowded or unknown < _HUNGRY_ASKS)
-
-    @property
-    def _crowded(self) -> bool:
-        """Whether very many are known who fetch the content too."""
-        return sum(not holder.complete for holder in self._holders.values()) > _CROWD
-
-    @property
-    def _others(self) -> bool:
-        """Whether anybody is known who fetches the content too."""
-        return any(not holder.complete for holder in self._holders.values())
+        return self._coming < _HUNGRY and (self._crowded or self._unknown < _HUNGRY_ASKS)
 
     def _overdue(self, holder: Holder, now: float) -> int | None:
         """Returns a block that is overdue elsewhere, that only one holder has been asked for; the oldest first.
@@ -411,4 +416,7 @@ class Download:
         if index is not None:
             self._asks.expect(ask, index)
             ask.overdue_at = now + holder.pace.overdue()
+            self._coming += 1
+        elif not first_hand:
+            self._unknown += 1
         return Fetch(ask.number, holder.name, lacking, index, self._limits.patience, first_hand)
