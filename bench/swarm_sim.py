@@ -31,11 +31,11 @@ STUCK = 50.0
 FAIR = 64
 # The blocks of all of these take as long to send: 84 ms. Fewer of them for so many peers that it would take hours.
 SIZES = (
-    *(Case(f"{count}", count, 64, 50) for count in (8, 16, 32, 100, 300)),
+    *(Case(f"{count}", count, 32, 25) for count in (8, 16, 32, 100, 300)),
     Case("1000", 1000, 4, 6.25),
 )
 LARGE = (Case("3000", 3000, 2, 6.25), Case("10000", 10_000, 2, 6.25))
-RULES = (Case("16", 16, 64, 50), Case("64", 64, 64, 50))
+RULES = (Case("16", 16, 32, 25), Case("64", 64, 32, 25))
 COMPARED = tuple(
     Case(f"{count} peers{what}", count, mib, mbit, **changes)
     for count, mib, mbit in ((8, 64, 50), (16, 32, 20))
@@ -148,7 +148,7 @@ def main(
     if rules:
         _table(("peers", "max-min fair", "least share", "difference"), _rules(seed))
         return
-    cases = tuple(Case(f"{count}", count, 64, 50) for count in peers) or SIZES + (LARGE if large else ())
+    cases = tuple(Case(f"{count}", count, 32, 25) for count in peers) or SIZES + (LARGE if large else ())
     results: list[Simulated] = []
 
     def rows() -> Iterable[tuple[str, ...]]:
