@@ -7,7 +7,7 @@ nothing waits for long there.
 
 Where the system's congestion control is BBR, it is used for whoever is alone, and CUBIC, which yields to losses, where
 several are being sent blocks. BBR as Linux has it (version 1) takes no loss for a sign that a queue is full: sixteen
-connections of one host through a queue of 50 ms lost a fifth to a third of their segments
+connections of one host through a queue of 50 ms sent a tenth to more than a third of their segments again
 (docs/decisions/0021-connections-that-share-a-link-yield.md).
 """
 

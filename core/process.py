@@ -13,7 +13,9 @@ try:
     from uvloop import new_event_loop as _new_loop
 except ImportError:  # it does not exist for every system
     _new_loop = None
-# Objects that are made before garbage is looked for, and so on: a tenth of the looks that Python makes as it comes.
+
+# Objects that are made before garbage is looked for, and so on: Python's own numbers (700, 10, 10) took 13 % of the
+# processor time of a peer in a swarm.
 _GARBAGE = (10_000, 20, 50)
 
 

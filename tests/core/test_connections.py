@@ -34,7 +34,7 @@ def stack():
 
 @pytest.fixture
 def bbr(stack):
-    """A server where the system's congestion control is BBR; where there is none, another one plays its part."""
+    """A server where the system's congestion control is BBR."""
     try:
         server = Server(stack, b"bbr")
     except OSError:
