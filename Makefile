@@ -43,7 +43,7 @@ fuzz: $(STUBS) ## run every fuzz target for SECONDS (30) each; SEED repeats a ru
 	@GRPC_VERBOSITY=NONE $(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
 
 attacks: $(STUBS) ## attack the programs much longer than `make test` does
-	RELEVO_ATTACKS=full $(BIN)/python -m pytest -q -n 2 tests/attacks tests/peer/test_swapped_links.py
+	RELEVO_ATTACKS=full $(BIN)/python -m pytest -q -n 2 tests/attacks tests/peer/test_swapped_links.py tests/test_hostile_names.py
 
 defences: $(STUBS) ## take each defence away in turn, and see the tests that show it fail; about ten minutes
 	@$(BIN)/python -m tests.defences $(ONLY)
