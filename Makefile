@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUBS := generated/relevo/v1/content_pb2.py
 
-.PHONY: help install protos demo bench bench-swarm test test-pythons fuzz attacks defences check format clean
+.PHONY: help install protos demo bench bench-swarm test test-pythons fuzz attacks defences faults check format clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -47,6 +47,9 @@ attacks: $(STUBS) ## attack the programs much longer than `make test` does
 
 defences: $(STUBS) ## take each defence away in turn, and see the tests that show it fail; about ten minutes
 	@$(BIN)/python -m tests.defences $(ONLY)
+
+faults: $(STUBS) ## kill, stop and cut off real programs, many times; ONLY="liveness" chooses, QUICK=1 does each a few times
+	@PYTHONPATH=.:generated $(BIN)/python -m tests.faults $(if $(QUICK),--quick) $(ONLY)
 
 check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests, attacks
 	$(BIN)/ruff format --check .
