@@ -15,7 +15,8 @@ from peer.block_sets import lowest, set_of
 # The caller's next set may have been made before a block reached it: for so long it is not given the block again. If
 # it still waits for the block then, that was lost, or the caller has thrown it away.
 _SETTLING = 1.0
-# Whoever has so many blocks more to pass on to each of the others than somebody else waits, while half are given any.
+# Whoever has so many blocks more to pass on to each of the others than somebody else waits, while more than half are
+# given any.
 _AHEAD = 2
 # Beyond so many gifts of some block, the oldest round is forgotten.
 _MOST_ROUNDS = 32
@@ -156,7 +157,7 @@ class Content:
         if not self.held & ~self.given:
             return False
         wanting = [name for name, each in self.callers.items() if not each.idle][-_MOST_COMPARED:]
-        if self.leaving <= (len(wanting) - 1) // 2:
+        if self.leaving <= (len(wanting) + 1) // 2:
             return False
         others = [self._backlog(name, wanting) for name in wanting if name != who]
         return bool(others) and self._backlog(who, wanting) >= min(others) + _AHEAD

@@ -393,9 +393,9 @@ def test_what_came_first_hand_before_anybody_asked_is_passed_on_too():
 
 
 def test_whoever_has_more_to_pass_on_than_others_waits_for_them_unless_it_cannot():
-    peer = Peer(20)
+    peer = Peer(20, slots=8)
     leaving = {}
-    for who in ("ana", "bo", "cy"):
+    for who in ("ana", "bo", "cy", "di", "ed"):
         (leaving[who],) = peer.begin(who)
     for _ in range(4):
         peer.leave(leaving["ana"], 0.01)
@@ -403,7 +403,7 @@ def test_whoever_has_more_to_pass_on_than_others_waits_for_them_unless_it_cannot
         if not gifts:
             break
         (leaving["ana"],) = gifts
-    assert gifts == [], "two have begun, and wait for what leaves for them"
+    assert gifts == [], "four are being given what they begin with"
     assert peer.ask("ana", {19}, only=True)[1] == []
     assert len(peer.ask("ana", patient=False)[1]) == 1
     peer.ask("bo")
