@@ -89,6 +89,14 @@ def cli() -> None:
     help="Time that a broken heartbeat stream leaves for opening another.",
 )
 @click.option(
+    "--probe",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=_DEFAULTS.probe,
+    show_default=True,
+    help="Time that other peers have to reach one that central hears nothing of.",
+)
+@click.option(
     "--sweep-interval",
     type=_SECONDS,
     metavar="SECONDS",

@@ -10,17 +10,21 @@ from central.membership import Membership
 from central.mutations import Mutations
 from central.neighbours import Neighbours
 from central.placements import Placements
+from central.probing import Probing
 from central.reports import Reports
 from central.reputation import Reputation
 from central.roster import Roster
 from central.sessions import Sessions
 from central.settings import Settings
 from central.store import Store
+from central.suspects import Suspects
 from core.signing import WINDOW_SECONDS
 
 log = logging.getLogger("relevo.central")
 # A request signed with a clock that is a whole window ahead stays acceptable for two.
 _RECEIPTS_KEPT = 2 * WINDOW_SECONDS
+# Absences of central that are shorter, in seconds, break no stream: pings wait for 5 s.
+_BREAKS_STREAMS = 4.0
 
 
 class Directory:
@@ -28,7 +32,7 @@ class Directory:
 
     Attributes:
         roster: the live peers.
-        sessions, catalogue, placements, reports: the use cases.
+        sessions, suspects, catalogue, placements, reports: the use cases.
         clock: monotonic seconds, for leases.
         wall: seconds since 1970, for signatures and records.
     """
@@ -70,6 +74,7 @@ class Directory:
             clock=clock,
             wall=wall,
         )
+        self.suspects = Suspects(self.roster, Probing(random, self.settings.probe), clock)
         self.reports = Reports(self.sessions, reputation, clock)
         self.catalogue = Catalogue(
             store=store,
@@ -84,18 +89,29 @@ class Directory:
         )
 
     async def restore(self) -> None:
-        """Takes up what the store has: everybody who was live gets a whole lease and goes on as before."""
+        """Takes up what the store has: everybody who was live gets a whole lease, and time to come back.
+
+        Then they go on as before.
+        """
         peers = await self._store.live_peers()
         changes = self.roster.restore(peers, self.clock())
         if changes:
             await self._store.set_neighbours([(peer_id, a.primary, a.backup) for peer_id, a in changes.items()])
         await self.placements.refill()
         if peers:
+            self.roster.leases.returned(self.clock())
             log.info("%d peers were logged in; each has a fresh lease", len(peers))
 
     async def sweep(self) -> None:
-        """Withdraws peers whose lease is over."""
+        """Withdraws peers whose lease is over, and has those looked for whose lease is nearly over."""
         await self.sessions.expire()
+        self.suspects.look_for()
+
+    def was_away(self, now: float, seconds: float) -> None:
+        """Says that central did nothing for so long until `now`: peers get the time to come back that they need."""
+        log.warning("central was stopped or starved for %.1f s, which counts as nobody's silence", seconds)
+        if seconds >= _BREAKS_STREAMS:
+            self.roster.leases.returned(now)
 
     async def purge(self) -> None:
         """Removes what is too old to be of use, and looks again for peers that pending placements lack."""

@@ -23,7 +23,11 @@ _PAGE_BYTES = CENTRAL_MESSAGE - 64 * 1024
 _ITEM_BYTES = 8
 # So many peer ids are a third of what an answer of Enrolment may hold.
 _FEW_REVOKED = 400
-_STATES = {State.LIVE: pb2.PEER_STATE_LIVE, State.SUSPECT: pb2.PEER_STATE_SUSPECT}
+_STATES = {
+    State.LIVE: pb2.PEER_STATE_LIVE,
+    State.SUSPECT: pb2.PEER_STATE_SUSPECT,
+    State.REACHED: pb2.PEER_STATE_REACHED,
+}
 
 
 def fitting(items: Iterable[T], encode: Callable[[T], M]) -> list[M]:
@@ -68,6 +72,12 @@ def directive(found: Directive) -> pb2.Directive:
     """Returns what a chosen peer is told."""
     store = pb2.StoreDirective(placement_id=found.placement_id, content_id=found.content_id, size_bytes=found.size)
     return pb2.Directive(store=store)
+
+
+def probe(suspect: PeerRecord, nonce: bytes, patience: float) -> pb2.Directive:
+    """Returns what a peer is told that is to look for another."""
+    told = pb2.ProbeDirective(suspect=peer_info(suspect), nonce=nonce, patience=to_duration(patience))
+    return pb2.Directive(probe=told)
 
 
 def peer_listing(peer: PeerRecord, live: PeerRecord, roster: Roster) -> pb2.PeerListing:
@@ -143,7 +153,7 @@ def placement(record: PlacementRecord, roster: Roster) -> content_pb2.Placement:
 
 
 def heartbeat(
-    peer: PeerRecord, sequence: int, roster: Roster, directives: Sequence[Directive], trust: Trust | None
+    peer: PeerRecord, sequence: int, roster: Roster, directives: Iterable[pb2.Directive], trust: Trust | None
 ) -> pb2.HeartbeatResponse:
     """Returns what a peer is told in answer to a beat, or unasked when `sequence` is 0; `trust` when it has to know."""
     return pb2.HeartbeatResponse(
@@ -151,7 +161,7 @@ def heartbeat(
         terms=lease_terms(roster.leases.current_terms()),
         catalogue_version=peer.catalogue_version,
         neighbours=neighbours(roster.neighbours_of(peer.peer_id)),
-        directives=map(directive, directives),
+        directives=directives,
         trust=trust.to_message() if trust else None,
     )
 

@@ -11,6 +11,7 @@ from core.addresses import MOST_ADDRESSES, is_loopback, join_address, leads_astr
 from core.content import DIGEST_BYTES, MAX_SIZE
 from core.errors import InvalidInput
 from core.identity import PEER_ID
+from core.life import NONCE_BYTES
 from core.names import printable
 from core.times import from_timestamp
 
@@ -44,6 +45,13 @@ def content_id(value: bytes, field: str = "content_id") -> bytes:
     """Returns a content id: 32 bytes."""
     if len(value) != DIGEST_BYTES:
         raise InvalidInput(field, f"a content id is {DIGEST_BYTES} bytes, not {len(value)}")
+    return value
+
+
+def nonce(value: bytes, field: str = "nonce") -> bytes:
+    """Returns a nonce: 32 bytes."""
+    if len(value) != NONCE_BYTES:
+        raise InvalidInput(field, f"a nonce is {NONCE_BYTES} bytes, not {len(value)}")
     return value
 
 

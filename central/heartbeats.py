@@ -6,7 +6,7 @@ own outbox, after which its beats are not read either: its lease runs out, and n
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -101,6 +101,7 @@ class Heartbeats:
         self._trust = trust
         self._roster = directory.roster
         self._placements = directory.placements
+        self._suspects = directory.suspects
         self._streams: set[HeartbeatStream] = set()
         self._stopping = False
 
@@ -205,7 +206,12 @@ class Heartbeats:
         peer = self._roster.require(beat.peer_id)
         trust = self._trust()
         news = trust if trust and trust.version != beat.trust_version else None
-        return encode.heartbeat(peer, sequence, self._roster, self._placements.directives(beat.peer_id), news)
+        return encode.heartbeat(peer, sequence, self._roster, self._directives(beat.peer_id), news)
+
+    def _directives(self, peer_id: str) -> Iterator[pb2.Directive]:
+        yield from map(encode.directive, self._placements.directives(peer_id))
+        for probe, suspect in self._suspects.asked_of(peer_id):
+            yield encode.probe(suspect, probe.nonce, self._suspects.patience)
 
     def _closed(self, stream: HeartbeatStream) -> None:
         """Makes the session suspect, unless it has ended or has a newer stream."""

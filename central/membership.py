@@ -1,11 +1,13 @@
 """Leases: which sessions are live, which are suspect, and which have expired. Pure: every decision takes `now`.
 
-                   opened, beat                     broken (the stream in use)
+                   opened, beat          broken (the stream in use), or silent but for the grace
     granted ─► SUSPECT ───────► LIVE ──────────────────────────────────────► SUSPECT ─► opened, beat: LIVE
-                   │              └─ no beat for the lease ─► expired           └─ grace or lease over ─► expired
-                   └─ no beat for the lease ─► expired
+                   │              └─ no beat for the lease ─► expired           │ └─ grace or lease over ─► expired
+                   └─ no beat for the lease ─► expired                          └─ proved to others: REACHED
+    REACHED ─► opened, beat: LIVE, or the lease that the last proof gave is over: expired
 
-Times are seconds on any clock that never goes back.
+When more leases end at once than peers fail at once, it is more likely that central, or its network, fails: then it
+waits. Times are seconds on any clock that never goes back.
 """
 
 from dataclasses import dataclass
@@ -15,6 +17,12 @@ from core.errors import SessionUnknown
 
 # A lease outlives three beats that were lost, and half an interval of delay.
 LEASE_BEATS = 3.5
+# More leases than these, a number or a part of all, never end in one window because of the peers themselves.
+FEW, FEW_OF_ALL = 3, 0.15
+# How long the end of so many waits for some of them to come back, in seconds.
+LONGEST_WAIT = 60.0
+# Peers that lost their streams while central was away are back within this, in seconds: a thousand of them are.
+RETURN = 10.0
 
 
 class State(Enum):
@@ -22,6 +30,7 @@ class State(Enum):
 
     LIVE = auto()
     SUSPECT = auto()
+    REACHED = auto()  # not by central, but by other peers, as it has proved within a lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class Membership:
         self._max_beats = max_beats
         self._leases: dict[str, _Lease] = {}
         self._streams = 0
+        self._settled = float("-inf")
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -105,14 +115,51 @@ class Membership:
     def broken(self, session: str, stream: int, now: float) -> bool:
         """Makes the session suspect when the stream in use broke; tells whether it did.
 
-        What is left is the grace, but never more than what was left of the lease.
+        What is left is the grace, but never more than what was left of the lease. The grace of what breaks while peers
+        are still coming back begins when they should be.
         """
         lease = self._leases.get(session)
-        if lease is None or lease.stream != stream or lease.state is State.SUSPECT:
+        if lease is None or lease.stream != stream or lease.state is not State.LIVE:
             return False
         lease.state = State.SUSPECT
         lease.deadline = min(lease.deadline, now + self._grace)
+        if now < self._settled:
+            lease.deadline = self._settled + self._grace
         return True
+
+    def doubtful(self, now: float) -> list[str]:
+        """Returns the sessions that should prove that they live: those with no more than the grace left, and REACHED.
+
+        Whoever has been silent until then is suspect from now on.
+        """
+        found = []
+        for session, lease in self._leases.items():
+            if lease.deadline <= now + self._grace:
+                found.append(session)
+                if lease.state is State.LIVE:
+                    lease.state = State.SUSPECT
+            elif lease.state is State.REACHED:
+                found.append(session)
+        return found
+
+    def proved(self, session: str, since: float) -> bool:
+        """Gives a session that lived at some time after `since` one lease from then; tells whether that is new of it.
+
+        What it has shown to central itself counts for more: that changes nothing where it gave a later end.
+        """
+        lease = self._leases.get(session)
+        deadline = since + self.current_terms().lease
+        if lease is None or deadline <= lease.deadline:
+            return False
+        new = lease.state is not State.REACHED
+        lease.state, lease.deadline = State.REACHED, deadline
+        return new
+
+    def returned(self, now: float) -> None:
+        """Says that central was away for so long that streams broke: nobody's lease ends before they are open again."""
+        self._settled = now + RETURN
+        for lease in self._leases.values():
+            lease.deadline = max(lease.deadline, self._settled)
 
     def end(self, session: str) -> None:
         """Forgets a session; an unknown one is ignored."""
@@ -127,8 +174,17 @@ class Membership:
         return self._lease(session).state
 
     def sweep(self, now: float) -> list[str]:
-        """Returns the sessions whose lease is over, in the order in which they were granted; they stay until `end`."""
-        return [session for session, lease in self._leases.items() if lease.deadline <= now]
+        """Returns the sessions whose lease is over, in the order in which they were granted; they stay until `end`.
+
+        While more than a few end within a beat interval from now, each waits for `LONGEST_WAIT`. That is the window
+        because peers that fall silent together, whose last beats were up to an interval apart, end as far apart; and
+        somebody in order, with more than two intervals left, is never counted.
+        """
+        soon = now + self.current_terms().beat_interval
+        ending = {session: lease.deadline for session, lease in self._leases.items() if lease.deadline <= soon}
+        few = len(ending) <= max(FEW, FEW_OF_ALL * len(self._leases))
+        over = now if few else now - LONGEST_WAIT
+        return [session for session, deadline in ending.items() if deadline <= over]
 
     def _lease(self, session: str) -> _Lease:
         try:

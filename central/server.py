@@ -103,8 +103,9 @@ async def running_central(
     async with AsyncExitStack() as stack:
         store = await SqliteStore.open(data, settings.longest_search)
         stack.push_async_callback(store.close)
-        clock = clock or AwakeClock(settings.sweep_interval, time.monotonic)
-        directory = Directory(store, settings, clock=clock, wall=wall, random=random)
+        awake = AwakeClock(settings.sweep_interval, time.monotonic)
+        directory = Directory(store, settings, clock=clock or awake, wall=wall, random=random)
+        awake.returned = directory.was_away
         stack.push_async_callback(directory.drained)
         await directory.restore()
         network = None

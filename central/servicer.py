@@ -30,6 +30,7 @@ class DirectoryServicer(CentralDirectoryServicer):
         self._catalogue = directory.catalogue
         self._placements = directory.placements
         self._reports = directory.reports
+        self._suspects = directory.suspects
         self._heartbeats = heartbeats
         self._turns = Turns(LOOKUPS, directory.clock)
 
@@ -87,3 +88,8 @@ class DirectoryServicer(CentralDirectoryServicer):
         caller().check_is(report.peer_id)
         await self._reports.report(report)
         return pb2.ReportHolderResponse()
+
+    async def ReportProbe(self, request: pb2.ReportProbeRequest, context: Any) -> pb2.ReportProbeResponse:
+        suspect, nonce = fields.peer_id(request.suspect_peer_id, "suspect_peer_id"), fields.nonce(request.nonce)
+        self._suspects.proved(suspect, nonce, request.signature)
+        return pb2.ReportProbeResponse()

@@ -17,6 +17,7 @@ class Settings:
     Attributes:
         beat_interval: shortest time between two beats of a peer; its lease is 3.5 times as long.
         grace: what a broken stream leaves for opening another.
+        probe: how long other peers may take to reach one that central hears nothing of.
         sweep_interval: from one search for expired leases to the next.
         max_beats: beats a second that central takes from all peers together; with more peers each beats more rarely.
         relay_cap: most peers that one relay serves while another has room.
@@ -32,6 +33,7 @@ class Settings:
 
     beat_interval: float = 2.0
     grace: float = 2.5
+    probe: float = 2.0
     sweep_interval: float = 0.5
     max_beats: float = 500.0
     relay_cap: int = DEFAULT_CAP

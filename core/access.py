@@ -39,6 +39,7 @@ RULES: dict[str, frozenset[Role]] = {
     "/relevo.v1.CentralDirectory/PublishFiles": _PEER,
     "/relevo.v1.CentralDirectory/PlaceFile": _PEER,  # the author has signed it; the caller may be a neighbour
     "/relevo.v1.CentralDirectory/ReportHolder": _PEER,
+    "/relevo.v1.CentralDirectory/ReportProbe": _PEER,  # the suspect has signed it; the caller is whoever reached it
     "/relevo.v1.CentralDirectory/GetNeighbours": _MEMBER,
     "/relevo.v1.CentralDirectory/ListPeers": _MEMBER,
     "/relevo.v1.CentralDirectory/ListFiles": _MEMBER,
@@ -53,6 +54,7 @@ RULES: dict[str, frozenset[Role]] = {
     "/relevo.v1.PeerRelay/GetManifest": _MEMBER,
     "/relevo.v1.PeerRelay/GetBlock": _PEER,
     "/relevo.v1.PeerRelay/GetContents": _PEER,
+    "/relevo.v1.PeerRelay/Probe": _PEER,
     "/relevo.v1.PeerControl/GetStatus": _OWNER,
     "/relevo.v1.PeerControl/ListFiles": _OWNER,
     "/relevo.v1.PeerControl/ListPeers": _OWNER,

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from core import errors
 from core.access import OWN_SOCKET, PLAINTEXT, Certificates
 from core.connections import Connections
 from core.identity import Identity
+from core.life import prove
 from core.limits import Limits
 from core.listening import bind
 from core.own_directory import claim
@@ -35,6 +37,7 @@ from peer.journal import Journal
 from peer.keeping import Keeping
 from peer.library import Library
 from peer.limiter import Limiter
+from peer.probing import Prober
 from peer.publishing import Publisher
 from peer.relay_servicer import RelayServicer
 from peer.renewal import Renewal
@@ -50,6 +53,7 @@ from peer.transfer import Downloader
 from peer.transfers import Transfers
 from peer.unfinished import Unfinished
 from peer.uploads import Uploads
+from relevo.v1.central_directory_pb2 import Directive
 from relevo.v1.content_pb2 import Neighbours
 from relevo.v1.peer_control_pb2_grpc import add_PeerControlServicer_to_server
 from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
@@ -142,6 +146,7 @@ class Peer:
             quota=settings.store_quota,
             home=settings.home,
         )
+        self.prober = Prober(self.routes)
         self.downloads = Downloads(self.downloader, self.library, self.transfers)
         self.sets = Sets(
             routes=self.routes,
@@ -186,6 +191,7 @@ class Peer:
             connections=connections,
             carried=self.settings.carried,
             carried_each=self.settings.carried_each,
+            prove=partial(prove, self.identity),
         )
         add_PeerRelayServicer_to_server(relay, self.server.server)
         add_PeerControlServicer_to_server(ControlServicer(self._parts()), self.control.server)
@@ -209,6 +215,7 @@ class Peer:
             if self.credentials:
                 steps.push_async_callback(self.credentials.close)
             steps.push_async_callback(self.channels.close)
+            steps.push_async_callback(self.prober.close)
             steps.push_async_callback(self.keeping.close)
             steps.push_async_callback(self.library.close)
             steps.push_async_callback(self.control.stop, DRAIN)
@@ -242,10 +249,14 @@ class Peer:
         def neighbours(found: Neighbours) -> None:
             self.routes.neighbours = found
 
+        def directives(found: list[Directive]) -> None:
+            self.storing.obey(found)
+            self.prober.obey(found)
+
         listeners = self.session.listeners
         listeners.logged_in = logged_in
         listeners.neighbours = neighbours
-        listeners.directives = self.storing.obey
+        listeners.directives = directives
         listeners.catalogue_version = self.publisher.central_has
         if self.credentials:
             listeners.trust = self.credentials.hear

@@ -1,6 +1,6 @@
 """The PeerRelay service: decodes, makes one call, encodes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,6 +67,7 @@ class RelayServicer(PeerRelayServicer):
         connections: Connections | None = None,
         carried: int = CARRIED,
         carried_each: int = CARRIED_EACH,
+        prove: Callable[[bytes], bytes] = lambda _: b"",
     ) -> None:
         """Composes it.
 
@@ -76,11 +77,13 @@ class RelayServicer(PeerRelayServicer):
             connections: those that the blocks leave on.
             carried: most calls carried at once.
             carried_each: the same for one caller.
+            prove: signs a nonce with this peer's key, which proves that it lives; by default nothing is proved.
         """
         self._serving = serving
         self._carrier = carrier
         self._connections = connections or Connections()
         self._carried = Shares(carried, carried_each)
+        self._prove = prove
 
     async def ListFiles(
         self, request: pb2.PeerRelayListFilesRequest, context: "Context"
@@ -151,6 +154,9 @@ class RelayServicer(PeerRelayServicer):
         found = await self._serving.contents(request.content_ids, share.size)
         share.sent(sum(len(one) for one in found if isinstance(one, bytes)))
         return pb2.GetContentsResponse(contents=map(_given, found))
+
+    async def Probe(self, request: pb2.ProbeRequest, context: "Context") -> pb2.ProbeResponse:
+        return pb2.ProbeResponse(signature=self._prove(request.nonce))
 
     @contextmanager
     def _carrying(self, context: "Context") -> Iterator[None]:

@@ -87,14 +87,14 @@ def test_a_holder_is_asked_for_contents_and_never_for_a_place(name):
 
 def test_a_directive_names_a_content_and_never_a_place():
     assert_no_place(central_directory_pb2.StoreDirective.DESCRIPTOR)
-    # The identifiers are the only text, and both are looked up, never joined to a path.
+    # An identifier, which is looked up, and who a suspect is are the only text; neither is joined to a path.
     texts = {
         field.name
         for message in contained(central_directory_pb2.Directive.DESCRIPTOR)
         for field in message.fields
         if field.type == FieldDescriptor.TYPE_STRING
     }
-    assert texts == {"placement_id"}
+    assert texts == {"placement_id", *(field.name for field in content_pb2.PeerInfo.DESCRIPTOR.fields)}
 
 
 def test_an_accusation_names_a_holder_and_a_content_and_never_a_place():

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def peers(home: Path, as_json: bool) -> None:
-    """List the live peers, the most recently joined first."""
+    """List the live peers, the most recently joined first.
+
+    STATE is `suspect` for one that central has heard nothing of for some seconds, and `only by others` for one that
+    does not reach central, but others: its files are there all the same.
+    """
     with daemon_of(home) as daemon:
         listed = list(daemon.peers())
     if as_json:
@@ -29,10 +33,11 @@ def peers(home: Path, as_json: bool) -> None:
 
 def peer_table(listed: Sequence["PeerListing"], now: float) -> list[str]:
     """Returns the lines that list peers; `now` is in seconds since 1970."""
-    from relevo.v1.central_directory_pb2 import PEER_STATE_SUSPECT  # noqa: PLC0415 - protobuf is slow to import
+    from relevo.v1 import central_directory_pb2 as pb2  # noqa: PLC0415 - protobuf is slow to import
 
     ids = show.short_ids(listing.peer.peer_id for listing in listed)
     names = {listing.peer.peer_id: listing.peer.name for listing in listed}
+    states = {pb2.PEER_STATE_SUSPECT: "suspect", pb2.PEER_STATE_REACHED: "only by others"}
 
     def neighbour(peer_id: str) -> str:
         return names.get(peer_id, peer_id[: show.SHORTEST_ID]) or "-"
@@ -44,7 +49,7 @@ def peer_table(listed: Sequence["PeerListing"], now: float) -> list[str]:
                 ids[listing.peer.peer_id],
                 listing.peer.name,
                 listing.peer.addresses[0] if listing.peer.addresses else "-",
-                "suspect" if listing.state == PEER_STATE_SUSPECT else "live",
+                states.get(listing.state, "live"),
                 f"{listing.file_count:,}",
                 show.size(listing.free_bytes),
                 show.age(listing.login_time.seconds, now),

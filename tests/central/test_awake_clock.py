@@ -33,6 +33,20 @@ def test_the_time_in_which_nobody_read_it_does_not_count_but_for_one_interval():
     assert clock() - began == 0.5
 
 
+def test_it_tells_of_each_absence_before_it_gives_the_reading():
+    time = Time()
+    clock = AwakeClock(0.5, time)
+    told = []
+    clock.returned = lambda now, away: told.append((now, away))
+    began = clock()
+    for step, absences in ((0.9, []), (30.5, [(began + 1.4, 30.0)]), (0.5, [])):
+        told.clear()
+        time.now += step
+        reading = clock()
+        assert told == absences
+        assert all(now == reading for now, _ in told)
+
+
 @given(st.lists(st.floats(0, 100), max_size=50))
 def test_it_never_goes_back_nor_faster_than_time(steps):
     time = Time()

@@ -75,7 +75,7 @@ async def test_a_suspect_that_opens_another_stream_lives_on(network):
     await network.until_suspect(peer)
     await network.pass_time(2)
     await peer.live()
-    await network.pass_time(6)
+    await network.pass_time(4.4)
     assert network.state(peer) == "LIVE"
 
 
@@ -215,7 +215,7 @@ async def test_the_interval_grows_with_the_number_of_peers_and_all_are_told(netw
     answer = await beats.beat()
     assert answer.terms.beat_interval.ToMilliseconds() == 6000
     assert answer.terms.lease.ToMilliseconds() == 21000
-    await network.pass_time(20)
+    await network.pass_time(18)
     assert network.state(peer) == "LIVE"
 
 

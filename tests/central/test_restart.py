@@ -30,11 +30,11 @@ async def test_after_a_restart_everything_is_there_and_peers_go_on_with_their_se
     assert found.placement.copies[0].peer.peer_id == peers[1].id
 
 
-async def test_after_a_restart_everybody_has_a_whole_lease(network):
+async def test_after_a_restart_everybody_has_a_whole_lease_and_ten_seconds_to_come_back(network):
     quiet, peer = await network.logged_in(), await network.logged_in()
     network.clock.advance(6.5)
     await network.restart()
-    await network.pass_time(6.5)
+    await network.pass_time(9.9)
     assert len(network.directory.roster) == 2
     await peer.live()
     await network.pass_time(1)
