@@ -113,6 +113,11 @@ class Hosts:
             _shape(self._bridge, f"v{number}", down)
         return host
 
+    def plug(self, host: Host, *, connected: bool) -> None:
+        """Plugs a host's cable in, or pulls it."""
+        number = host.space.rpartition("-")[2]
+        _ip(self._bridge, "link", "set", f"v{number}", "up" if connected else "down")
+
     def _add_space(self, name: str) -> None:
         _run("ip", "netns", "add", name)
         self._spaces.append(name)

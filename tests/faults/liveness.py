@@ -1,0 +1,347 @@
+"""Who is dead is found out in time, and nobody who lives is taken for dead."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import Any
+
+from bench import hosts
+from bench.hosts import Hosts
+from bench.programs import Failed
+from tests.faults import clocks, herd
+from tests.faults.network import LIVE, REACHED, Gate, Network, network
+from tests.faults.trials import Trial
+
+# As many as may die at once and be withdrawn at once.
+AT_ONCE = 3
+PEERS = 20
+AWAY = 30.0
+# What a peer that is alive has: time to beat, and for its lease to have ended if it were not heard.
+SETTLE = 12.0
+
+
+def _names(count: int) -> list[str]:
+    return [f"peer-{number:02}" for number in range(count)]
+
+
+def _batches(names: Sequence[str], rounds: int) -> Iterator[list[str]]:
+    """Yields the names in turn, a few at a time, `rounds` of them in all."""
+    turn = 0
+    while turn < rounds:
+        some = min(AT_ONCE, rounds - turn)
+        yield [names[(turn + number) % len(names)] for number in range(some)]
+        turn += some
+
+
+async def _any_moment() -> None:
+    """Waits so that what follows comes at any time between two beats."""
+    await asyncio.sleep(random.uniform(0, 2))
+
+
+async def _killed(rounds: int) -> list[float]:
+    found = []
+    names = _names(min(PEERS, rounds + 3))
+    async with network(names) as net:
+        for victims in _batches(names, rounds):
+            await _any_moment()
+            began = time.monotonic()
+            for name in victims:
+                net.signal(name, signal.SIGKILL)
+            found += await net.withdrawn(victims, began)
+            await net.start_peers(victims)
+    return found
+
+
+async def _frozen(rounds: int) -> list[float]:
+    """A machine without power sends nothing, not even that its connections end; a stopped process does neither."""
+    found = []
+    names = _names(min(PEERS, rounds + 3))
+    async with network(names) as net:
+        for victims in _batches(names, rounds):
+            await _any_moment()
+            began = time.monotonic()
+            for name in victims:
+                net.signal(name, signal.SIGSTOP)
+            found += await net.withdrawn(victims, began)
+            for name in victims:
+                net.signal(name, signal.SIGCONT)
+            await net.until_live(victims)
+    return found
+
+
+async def _link_down(rounds: int) -> list[float]:
+    found = []
+    with Hosts() as made:
+        middle = made.add("middle")
+        others = {name: made.add(name) for name in _names(min(AT_ONCE, rounds))}
+        async with network(listen=f"{middle.address}:7400", inside=middle.inside) as net:
+            for name, host in others.items():
+                await net.start_peers([name], inside=host.inside, listen=f"{host.address}:0")
+            for victims in _batches(list(others), rounds):
+                await _any_moment()
+                began = time.monotonic()
+                for name in victims:
+                    made.plug(others[name], connected=False)
+                found += await net.withdrawn(victims, began)
+                for name in victims:
+                    made.plug(others[name], connected=True)
+                await net.until_live(victims)
+    return found
+
+
+async def _stopped(rounds: int) -> list[float]:
+    """Each peer is stopped again and again for 1 to 4 s, all at once; a death is a session that ended."""
+    names = _names(min(PEERS, rounds))
+    async with network(names) as net:
+        left = iter(range(rounds))
+
+        async def one(name: str) -> None:
+            for _ in left:
+                net.signal(name, signal.SIGSTOP)
+                await asyncio.sleep(random.uniform(1, 4))
+                net.signal(name, signal.SIGCONT)
+                await asyncio.sleep(random.uniform(0.2, 2))
+
+        async with _nobody_dies(net) as deaths:
+            await asyncio.gather(*map(one, names))
+    return _of(deaths, rounds)
+
+
+@contextlib.asynccontextmanager
+async def _nobody_dies(net: Network) -> AsyncIterator[list[str]]:
+    """Yields a list that names, once the context is left, whose session has ended meanwhile."""
+    before = await net.logins()
+    said = len(net.said())
+    deaths: list[str] = []
+    yield deaths
+    await asyncio.sleep(SETTLE)
+    await net.until_live(before)
+    after = await net.logins()
+    deaths += [name for name in before if after[name] != before[name]]
+    if not deaths and " fell silent" in net.said()[said:]:
+        raise Failed("central says that somebody fell silent", net.central.log)
+
+
+def _of(deaths: Sequence[str], rounds: int) -> list[float]:
+    """Returns a value for each time that somebody could have been taken for dead: 1 for a death, 0 for none."""
+    return [1.0] * len(deaths) + [0.0] * max(0, rounds - len(deaths))
+
+
+async def _central_stopped(rounds: int) -> list[float]:
+    names = _names(PEERS)
+    found = []
+    async with network(names) as net:
+        for _ in range(rounds):
+            async with _nobody_dies(net) as deaths:
+                net.central.process.send_signal(signal.SIGSTOP)
+                try:
+                    await asyncio.sleep(AWAY)
+                finally:
+                    net.central.process.send_signal(signal.SIGCONT)
+            found += _of(deaths, len(names))
+    return found
+
+
+async def _busy(rounds: int) -> list[float]:
+    """Twice as many programs as processors compute all the time."""
+    names = _names(PEERS)
+    found = []
+    async with network(names) as net:
+        for _ in range(rounds):
+            async with _nobody_dies(net) as deaths:
+                with _computing(2 * (os.cpu_count() or 1)):
+                    await asyncio.sleep(AWAY)
+            found += _of(deaths, len(names))
+    return found
+
+
+@contextlib.contextmanager
+def _computing(programs: int) -> Iterator[None]:
+    burning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
+    try:
+        yield
+    finally:
+        for each in burning:
+            each.kill()
+            each.wait()
+
+
+async def _only_central_cut(rounds: int) -> list[float]:
+    """Peers that do not reach central are kept, marked and listed; then they are killed."""
+    found = []
+    done = 0
+    while done < rounds:
+        names = _names(min(AT_ONCE, rounds - done))
+        async with network(["helper"]) as net, Gate(net.central.address) as gate:
+            await net.start_peers(names, via=gate.address)
+            await _any_moment()
+            before = await net.logins()
+            gate.shut()
+            if random.random() < 0.5:
+                gate.cut()
+            await _kept(net, names)
+            gate.open()
+            gate.cut()
+            await net.until_live(names)
+            if await net.logins() != before:
+                raise Failed("somebody who was kept had to log in anew", net.central.log)
+            gate.shut()
+            await _kept(net, names)
+            began = time.monotonic()
+            for name in names:
+                net.signal(name, signal.SIGKILL)
+            found += await net.withdrawn(names, began)
+        done += len(names)
+    return found
+
+
+async def _kept(net: Network, names: Sequence[str]) -> None:
+    """Checks that these peers, cut off from central only, are kept and marked for longer than any lease."""
+    await net.until("marked", lambda listed: all(listed[name].state == REACHED for name in names), 20)
+    until = time.monotonic() + SETTLE
+    while time.monotonic() < until:
+        listed = await net.listed()
+        states = {name: listed[name].state if name in listed else None for name in names}
+        if set(states.values()) - {REACHED, LIVE}:
+            raise Failed(f"not kept: {states}", net.central.log)
+        await asyncio.sleep(0.5)
+    if not {f"{name}.txt" for name in names} <= await net.paths():
+        raise Failed("files of a kept peer are not listed", net.central.log)
+
+
+async def _clock_jumps(rounds: int) -> list[float]:
+    """The clock of one program after the other goes an hour ahead or back, which its monotonic clock does not."""
+    names = _names(5)
+    found = []
+    with clocks.shimmed() as clock:
+        async with network(names) as net:
+            programs = {"central": net.central, **net.peers}
+            for turn in range(rounds):
+                name = list(programs)[turn % len(programs)]
+                async with _nobody_dies(net) as deaths:
+                    clock.set(programs[name].process.pid, random.choice((-3600, 3600)))
+                    await asyncio.sleep(2)
+                found += _of(deaths, 1)
+    return found
+
+
+async def _two_centrals(rounds: int) -> list[float]:
+    """A second central on the same data refuses in one line, and the first goes on."""
+    found = []
+    async with network() as net:
+        command = [sys.executable, "-m", "central", "serve", "--data", str(net.data), "--listen", "127.0.0.1:0"]
+        for _ in range(rounds):
+            began = time.monotonic()
+            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+            found.append(time.monotonic() - began)
+            if done.returncode != 7 or len(done.stderr.strip().splitlines()) != 1:
+                raise Failed(f"the second central ended with {done.returncode}: {done.stderr}")
+            await net.until_live(["eye"])
+    return found
+
+
+def _made(work: Callable[[int], Coroutine[Any, Any, list[float]]]) -> Callable[[int], list[float]]:
+    return lambda rounds: asyncio.run(work(rounds))
+
+
+TRIALS = (
+    Trial(
+        "kill -9 of a peer",
+        "Three peers of twenty are killed at once; until each is withdrawn.",
+        "s",
+        3.5,
+        100,
+        3,
+        _made(_killed),
+    ),
+    Trial(
+        "power-off (SIGSTOP)",
+        "Three peers of twenty fall silent at once, and their connections do not end; until each is withdrawn.",
+        "s",
+        10.5,
+        100,
+        3,
+        _made(_frozen),
+    ),
+    Trial(
+        "link down",
+        "The cables of three hosts with a peer each are pulled; until each is withdrawn.",
+        "s",
+        10.5,
+        100,
+        3,
+        _made(_link_down),
+        hosts.missing,
+    ),
+    Trial(
+        "stopped for 1 to 4 s",
+        "Twenty peers at once are stopped again and again for 1 to 4 s; sessions that ended.",
+        "deaths",
+        0,
+        1000,
+        20,
+        _made(_stopped),
+    ),
+    Trial(
+        "central stopped",
+        f"Central is stopped for {AWAY:g} s; sessions of its 21 peers that ended.",
+        "deaths",
+        0,
+        3,
+        0,
+        _made(_central_stopped),
+    ),
+    Trial(
+        "busy processors",
+        f"Twice as many programs as processors compute for {AWAY:g} s; sessions of 21 peers that ended.",
+        "deaths",
+        0,
+        3,
+        0,
+        _made(_busy),
+    ),
+    Trial(
+        "clock jumps by an hour",
+        "The time of day of one program goes an hour ahead or back, by a preloaded library; sessions that ended.",
+        "deaths",
+        0,
+        12,
+        0,
+        _made(_clock_jumps),
+        clocks.missing,
+    ),
+    Trial(
+        "only central is cut off",
+        "Peers that only central does not reach are kept, marked and listed for 12 s, live again when it does, cut off "
+        "again, and then killed; until each is withdrawn.",
+        "s",
+        10.5,
+        12,
+        0,
+        _made(_only_central_cut),
+    ),
+    Trial(
+        "1,000 peers come back",
+        f"A thousand sessions lose central for {AWAY:g} s; from its return until each is live, under the same login.",
+        "s",
+        10,
+        2,
+        0,
+        _made(herd.come_back),
+    ),
+    Trial(
+        "two centrals on one directory",
+        "A second central on the data directory of a running one; until it has refused in one line.",
+        "s",
+        10,
+        5,
+        1,
+        _made(_two_centrals),
+    ),
+)
