@@ -89,23 +89,24 @@ class Directory:
         )
 
     async def restore(self) -> None:
-        """Takes up what the store has: everybody who was live gets a whole lease, and time to come back.
-
-        Then they go on as before.
-        """
+        """Takes up what the store has: everybody who was live gets a whole lease and goes on as before."""
         peers = await self._store.live_peers()
         changes = self.roster.restore(peers, self.clock())
         if changes:
             await self._store.set_neighbours([(peer_id, a.primary, a.backup) for peer_id, a in changes.items()])
         await self.placements.refill()
         if peers:
-            self.roster.leases.returned(self.clock())
             log.info("%d peers were logged in; each has a fresh lease", len(peers))
 
     async def sweep(self) -> None:
         """Withdraws peers whose lease is over, and has those looked for whose lease is nearly over."""
         await self.sessions.expire()
         self.suspects.look_for()
+
+    def opened(self) -> None:
+        """Says that central can be reached from now on: whoever was live before gets the time to come back."""
+        if self.roster:
+            self.roster.leases.returned(self.clock())
 
     def was_away(self, now: float, seconds: float) -> None:
         """Says that central did nothing for so long until `now`: peers get the time to come back that they need."""

@@ -34,18 +34,21 @@ class Probing:
         self._rounds: dict[str, Round] = {}
         self._asked: dict[str, list[Round]] = {}
 
-    def sweep(self, suspects: Mapping[str, Sequence[str]], now: float) -> list[Round]:
+    def sweep(self, suspects: Mapping[str, Sequence[str]], others: Sequence[str], now: float) -> list[Round]:
         """Returns the rounds that begin now, for each suspect that is due one and has somebody who can look for it.
 
-        `suspects` are all of them, each with the peers that may be asked; nobody else is looked for any more.
+        Args:
+            suspects: all of them, each with the peers near it that are in order; nobody else is looked for any more.
+            others: peers in order, asked where too few are near: those who are cut off together are near each other.
+            now: in seconds.
         """
         begun = []
         kept = {}
-        for suspect, helpers in suspects.items():
+        for suspect, near in suspects.items():
             latest = self._rounds.get(suspect)
-            if helpers and (latest is None or now >= latest.began + self.patience):
-                probers = self._random.sample(helpers, min(PROBERS, len(helpers)))
-                latest = Round(suspect, self._random.randbytes(NONCE_BYTES), now, tuple(probers))
+            due = latest is None or now >= latest.began + self.patience
+            if due and (probers := self._chosen(near, others)):
+                latest = Round(suspect, self._random.randbytes(NONCE_BYTES), now, probers)
                 begun.append(latest)
             if latest is not None:
                 kept[suspect] = latest
@@ -55,6 +58,11 @@ class Probing:
             for prober in each.probers:
                 self._asked.setdefault(prober, []).append(each)
         return begun
+
+    def _chosen(self, near: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+        chosen = self._random.sample(near, min(PROBERS, len(near)))
+        far = self._random.sample(others, min(PROBERS, len(others)))  # so many that enough are left without the near
+        return tuple(dict.fromkeys([*chosen, *far]))[:PROBERS]
 
     def asked(self, prober: str, now: float) -> list[Round]:
         """Returns the rounds in which a peer is to look for a suspect at this moment."""

@@ -123,6 +123,7 @@ async def running_central(
             joining = await _serve_enrolment(stack, network, directory, join_address(host, wanted))
             await network.run(lambda found: found.note_address(address, joining))
         await server.start(SERVICE)
+        directory.opened()
         stack.push_async_callback(_stop, server, heartbeats, directory.settings.drain)
         _keep_doing(stack, directory, network)
         yield Central(address, directory, network, joining)

@@ -30,7 +30,8 @@ class Suspects:
         """Begins the rounds of probes that are due, and has the probers told."""
         now = self._clock()
         doubtful = [self._roster.by_session(session).peer_id for session in self._roster.leases.doubtful(now)]
-        begun = self._probing.sweep({suspect: self._helpers(suspect) for suspect in doubtful}, now)
+        in_order = [peer.peer_id for peer in self._roster.beating()] if doubtful else []
+        begun = self._probing.sweep({suspect: self._near(suspect) for suspect in doubtful}, in_order, now)
         for each in begun:
             log.debug("%d peers look for %s", len(each.probers), each.suspect)
         self._roster.poke({prober: None for each in begun for prober in each.probers})
@@ -55,7 +56,7 @@ class Suspects:
         if self._roster.leases.proved(peer.session_id, began):
             log.warning("peer %s (%s) does not reach central, but others reach it", peer.name, suspect)
 
-    def _helpers(self, suspect: str) -> list[str]:
+    def _near(self, suspect: str) -> list[str]:
         """Returns those in order who use the suspect or are used by it."""
         neighbours = self._roster.neighbours
         assignment = neighbours.of(suspect)

@@ -62,6 +62,13 @@ _CLIENT = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.enable_http_proxy", 0),
 )
+# Whoever has to be back within seconds does not wait for the backoff of a channel. A handshake may take as long as it
+# does with a thousand others at once.
+_SOON = {
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 5_000,
+    "grpc.max_reconnect_backoff_ms": 500,
+}
 
 
 def _sizes(received: int, sent: int) -> tuple[tuple[str, int], ...]:
@@ -84,14 +91,21 @@ def _limits(limits: Limits) -> tuple[tuple[str, int], ...]:
 
 
 def open_channel(
-    address: str, max_message: int = PEER_MESSAGE, material: Material | None = None, name: str = ""
+    address: str,
+    max_message: int = PEER_MESSAGE,
+    material: Material | None = None,
+    name: str = "",
+    *,
+    back_soon: bool = False,
 ) -> grpc.aio.Channel:
     """Returns a channel to `host:port` or `unix:path`; it connects by itself and again after a loss.
 
     With `material` it speaks TLS, and only the holder of a certificate of that `name` passes the handshake; without, it
-    speaks in plaintext. A call that is answered with bytes which are no message fails with DATA_LOSS.
+    speaks in plaintext. A call that is answered with bytes which are no message fails with DATA_LOSS. With `back_soon`
+    it tries to connect every half second, else ever more rarely, down to every 5 s.
     """
-    options = [*_CLIENT, *_sizes(max_message, max_message)]
+    chosen = {**dict(_CLIENT), **(_SOON if back_soon else {})}
+    options = [*chosen.items(), *_sizes(max_message, max_message)]
     if material is None:
         return strict(grpc.aio.insecure_channel(address, options=options))
     credentials = channel_credentials(material)

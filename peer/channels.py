@@ -63,7 +63,7 @@ class Channels:
         """Returns the stub for the central at `host:port`; use it at once, and ask again for the next call."""
         if address not in self._centrals:
             name = self._credentials.membership.central_name if self._credentials else ""
-            self._centrals[address] = self._opened(address, CENTRAL_MESSAGE, name)
+            self._centrals[address] = self._opened(address, CENTRAL_MESSAGE, name, back_soon=True)
         return CentralDirectoryStub(self._centrals[address])
 
     def peer(self, address: str, peer_id: str) -> RelayStub:
@@ -102,9 +102,9 @@ class Channels:
     def _all(self) -> list[grpc.aio.Channel]:
         return [*self._centrals.values(), *(peer.channel for peer in self._peers.values())]
 
-    def _opened(self, address: str, max_message: int, name: str) -> grpc.aio.Channel:
+    def _opened(self, address: str, max_message: int, name: str, *, back_soon: bool = False) -> grpc.aio.Channel:
         material = self._credentials.material() if self._credentials else None
-        return open_channel(address, max_message, material, name)
+        return open_channel(address, max_message, material, name, back_soon=back_soon)
 
     def _retire(self, channel: grpc.aio.Channel) -> None:
         task = asyncio.create_task(channel.close(_DRAIN))

@@ -180,6 +180,29 @@ async def test_a_broken_stream_is_opened_again_under_the_same_session(stage):
     assert len(stage.central.logins) == 1
 
 
+async def test_central_is_tried_every_half_second_whatever_the_channels_backoff(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(60):
+        await session.wait_live()
+        await stage.server.stop(0)
+        tried = 0
+
+        async def refuse(_, writer):
+            nonlocal tried
+            tried += 1
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+        refusing = await asyncio.start_server(refuse, "127.0.0.1", stage.port)
+        began = session._broken
+        while session._broken < began + 14:  # noqa: ASYNC110 - a stream that breaks tells nobody
+            await asyncio.sleep(0.05)
+        refusing.close()
+        await refusing.wait_closed()
+        assert tried >= 8, "a channel's own backoff lets 5 through"
+
+
 async def test_a_central_that_restarts_finds_the_same_session_again(stage):
     session = stage.session()
     async with running(session), asyncio.timeout(20):
