@@ -143,13 +143,15 @@ class Membership:
         return found
 
     def proved(self, session: str, since: float) -> bool:
-        """Gives a session that lived at some time after `since` one lease from then; tells whether that is new of it.
+        """Gives a suspect that lived at some time after `since` one lease from then; tells whether that is new of it.
 
-        What it has shown to central itself counts for more: that changes nothing where it gave a later end.
+        It changes nothing for one that central hears, nor where there is a later end already.
         """
         lease = self._leases.get(session)
+        if lease is None or lease.state is State.LIVE:
+            return False
         deadline = since + self.current_terms().lease
-        if lease is None or deadline <= lease.deadline:
+        if deadline <= lease.deadline:
             return False
         new = lease.state is not State.REACHED
         lease.state, lease.deadline = State.REACHED, deadline

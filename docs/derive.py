@@ -41,6 +41,7 @@ def states() -> str:
         "a beat on its stream": lambda book, stream, now: book.beat(session, stream, now),
         "another stream opens": lambda book, _, now: book.open(session, now),
         "its stream breaks": lambda book, stream, now: book.broken(session, stream, now),
+        "it proves to others that it lives": lambda book, _, now: (book.doubtful(now), book.proved(session, now + 1)),
         "an older stream breaks": lambda book, stream, now: book.broken(session, stream - 1, now),
         "the grace passes": lambda *_: None,
         "the lease passes": lambda *_: None,
@@ -53,8 +54,10 @@ def states() -> str:
         stream = 0
         if state != "granted":
             stream = book.open(session, 0.0)
-        if state == "suspect":
+        if state in {"suspect", "reached"}:
             book.broken(session, stream, 0.0)
+        if state == "reached":
+            book.proved(session, 0.0)
         return book, stream
 
     def after(state: str, event: str) -> str:
@@ -66,7 +69,7 @@ def states() -> str:
         return "granted" if state == "granted" and found == "suspect" else found
 
     rows = ["| state | " + " | ".join(events) + " |", "|---|" + "---|" * len(events)]
-    for state in ("granted", "live", "suspect"):
+    for state in ("granted", "live", "suspect", "reached"):
         cells = (after(state, event) for event in events)
         rows.append(f"| {state} | " + " | ".join("" if cell == state else cell for cell in cells) + " |")
     return "\n".join(rows)

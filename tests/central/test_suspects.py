@@ -188,3 +188,15 @@ async def test_an_absence_that_breaks_no_streams_delays_nothing(network):
     await network.until_suspect(peer)
     await network.pass_time(2.6)
     assert await listing_of(network, peer) is None
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_time_of_day_that_jumps_by_an_hour_ends_no_session(network, hours):
+    peer = await network.logged_in()
+    beats = await peer.live()
+    network.clock.began += hours * 3600
+    for _ in range(6):
+        await network.pass_time(2)
+        await beats.beat()
+    assert network.state(peer) == "LIVE"
+    assert await listing_of(network, peer)

@@ -636,4 +636,73 @@ DEFENCES = (
         "        self._carried = Shares(carried * 1000, carried_each * 1000)",
         "test_so_many_calls_are_carried_at_once_for_each_caller_and_for_all",
     ),
+    # 38: the dead
+    _defence(
+        "central/suspects.py",
+        "        check_proof(suspect, peer.public_key, nonce, signature)\n",
+        "",
+        "test_a_neighbour_that_lies_keeps_nobody_alive",
+    ),
+    _defence(
+        "central/probing.py",
+        "return latest.began if latest and latest.nonce == nonce else None",
+        "return latest.began if latest else None",
+        "test_a_signature_that_is_brought_again_later_keeps_nobody_alive",
+    ),
+    _defence(
+        "central/membership.py",
+        "        if deadline <= lease.deadline:\n            return False\n",
+        "",
+        "test_a_proof_that_comes_twice_or_late_gives_nothing",
+    ),
+    _defence(
+        "central/membership.py",
+        "        lease.deadline = min(lease.deadline, now + self._grace)\n",
+        "        lease.deadline = now + self._grace\n",
+        "test_the_grace_is_never_longer_than_what_is_left_of_the_lease",
+    ),
+    # 39: the living
+    _defence(
+        "central/awake_clock.py",
+        "            self._away += overdue\n",
+        "",
+        "test_the_time_in_which_nobody_read_it_does_not_count_but_for_one_interval",
+    ),
+    _defence(
+        "central/membership.py",
+        "        self._settled = now + RETURN\n",
+        "        self._settled = now\n",
+        "test_nobody_expires_within_ten_seconds_of_centrals_return_and_graces_begin_then",
+    ),
+    _defence(
+        "central/membership.py",
+        "        over = now if few else now - LONGEST_WAIT\n",
+        "        over = now\n",
+        "test_more_than_a_few_that_fall_silent_together_wait_although_their_leases_end_one_by_one",
+    ),
+    _defence(
+        "central/directory.py",
+        "        self.suspects.look_for()\n",
+        "",
+        "test_a_peer_that_others_reach_is_kept_and_marked_and_its_files_stay",
+    ),
+    _defence(
+        "central/sessions.py",
+        "            sessions = self._roster.leases.sweep(self._clock())\n",
+        "            sessions = self._roster.leases.sweep(self._wall())\n",
+        "test_a_time_of_day_that_jumps_by_an_hour_ends_no_session",
+    ),
+    _defence(
+        "peer/channels.py",
+        "self._opened(address, CENTRAL_MESSAGE, name, back_soon=True)",
+        "self._opened(address, CENTRAL_MESSAGE, name)",
+        "test_central_is_tried_every_half_second_whatever_the_channels_backoff",
+    ),
+    # 40: one central
+    _defence(
+        "core/own_directory.py",
+        "        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "        pass\n",
+        "test_a_second_central_on_the_same_data_or_port_refuses_to_start",
+    ),
 )

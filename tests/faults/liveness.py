@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench import hosts
 from bench.hosts import Hosts
 from bench.programs import Failed
+from relevo.v1.central_directory_pb2 import PeerListing
 from tests.faults import clocks, herd
-from tests.faults.network import LIVE, REACHED, Gate, Network, network
+from tests.faults.network import REACHED, Gate, Network, network
 from tests.faults.trials import Trial
 
 # As many as may die at once and be withdrawn at once.
@@ -185,14 +186,14 @@ async def _only_central_cut(rounds: int) -> list[float]:
             gate.shut()
             if random.random() < 0.5:
                 gate.cut()
-            await _kept(net, names)
+            await kept(net, names)
             gate.open()
             gate.cut()
             await net.until_live(names)
             if await net.logins() != before:
                 raise Failed("somebody who was kept had to log in anew", net.central.log)
             gate.shut()
-            await _kept(net, names)
+            await kept(net, names)
             began = time.monotonic()
             for name in names:
                 net.signal(name, signal.SIGKILL)
@@ -201,15 +202,19 @@ async def _only_central_cut(rounds: int) -> list[float]:
     return found
 
 
-async def _kept(net: Network, names: Sequence[str]) -> None:
-    """Checks that these peers, cut off from central only, are kept and marked for longer than any lease."""
-    await net.until("marked", lambda listed: all(listed[name].state == REACHED for name in names), 20)
-    until = time.monotonic() + SETTLE
+async def kept(net: Network, names: Sequence[str], seconds: float = SETTLE) -> None:
+    """Checks that these peers, cut off from central only, are kept for so long, and marked, and their files listed."""
+
+    def marked(listed: Mapping[str, PeerListing]) -> bool:
+        if set(names) - set(listed):
+            raise Failed(f"withdrawn: {set(names) - set(listed)}", net.central.log)
+        return all(listed[name].state == REACHED for name in names)
+
+    await net.until("marked", marked, 20)
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
-        listed = await net.listed()
-        states = {name: listed[name].state if name in listed else None for name in names}
-        if set(states.values()) - {REACHED, LIVE}:
-            raise Failed(f"not kept: {states}", net.central.log)
+        if set(names) - set(await net.listed()):
+            raise Failed(f"not all of {names} are kept", net.central.log)
         await asyncio.sleep(0.5)
     if not {f"{name}.txt" for name in names} <= await net.paths():
         raise Failed("files of a kept peer are not listed", net.central.log)

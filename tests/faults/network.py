@@ -62,7 +62,10 @@ class Network:
     async def start_peers(
         self, names: Iterable[str], *, inside: Sequence[str] = (), listen: str = "127.0.0.1:0", via: str = ""
     ) -> None:
-        """Starts peers, a few at a time, and waits until they are live; `via` is where they find central."""
+        """Starts peers, a few at a time, and waits until they are live and their files are listed.
+
+        `via` is where they find central.
+        """
         few = asyncio.Semaphore(4)
 
         async def start(name: str) -> None:
@@ -72,6 +75,7 @@ class Network:
         names = list(names)
         await asyncio.gather(*map(start, names))
         await self.until_live(names)
+        await self.until("published", lambda listed: all(name in listed and listed[name].file_count for name in names))
 
     async def _start_peer(self, name: str, *, inside: Sequence[str], listen: str, via: str) -> None:
         base = self.programs.base / name
@@ -203,16 +207,19 @@ class Gate:
         self._open = asyncio.Event()
         self._open.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._carrying: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         host, port = self._server.sockets[0].getsockname()
         self.address = f"{host}:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        self.cut()
+        for task in self._carrying:
+            task.cancel()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
 
     def shut(self) -> None:
         """Carries nothing any more, and breaks nothing: whoever is connected hears nothing."""
@@ -227,6 +234,11 @@ class Gate:
         """Carries everything again."""
         self._open.set()
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._carry(reader, writer))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self._target.rpartition(":")
         self._writers.add(writer)
@@ -239,10 +251,11 @@ class Gate:
         except OSError:
             pass
         finally:
-            for each in (writer, onward):
-                if each is not None:
-                    self._writers.discard(each)
-                    each.transport.abort()
+            for each in filter(None, (writer, onward)):
+                self._writers.discard(each)
+                each.transport.abort()
+                with contextlib.suppress(OSError):
+                    await each.wait_closed()
 
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):

@@ -1,6 +1,7 @@
 """Peers look for others of which central hears nothing: what these sign is brought to central, once for each nonce."""
 
 import asyncio
+import socket
 import time
 
 import grpc
@@ -105,23 +106,21 @@ async def test_a_directive_that_is_repeated_is_carried_out_once(stage):
 
 
 async def test_an_address_at_which_nobody_answers_keeps_nobody_from_the_next(stage):
-    silent = await asyncio.start_server(lambda reader, _: reader.read(), "127.0.0.1", 0)
-    port = silent.sockets[0].getsockname()[1]
-    stage.prober.obey([stage.directive("nonsense", f"127.0.0.1:{port}", stage.address)])
-    await stage.idle()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        stage.prober.obey([stage.directive("nonsense", f"127.0.0.1:{port}", stage.address)])
+        await stage.idle()
     assert len(stage.central.reports) == 1
-    silent.close()
 
 
 @pytest.mark.parametrize("addresses", [(), ("nonsense",), ("silent",)])
 async def test_a_suspect_that_answers_nowhere_is_given_up_and_central_is_told_nothing(stage, addresses):
-    silent = await asyncio.start_server(lambda reader, _: reader.read(), "127.0.0.1", 0)
-    port = silent.sockets[0].getsockname()[1]
-    found = [f"127.0.0.1:{port}" if address == "silent" else address for address in addresses]
-    stage.prober.obey([stage.directive(*found, patience=0.2)])
-    await stage.idle()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        found = [f"127.0.0.1:{port}" if address == "silent" else address for address in addresses]
+        stage.prober.obey([stage.directive(*found, patience=0.2)])
+        await stage.idle()
     assert stage.central.reports == []
-    silent.close()
 
 
 async def test_so_many_are_looked_for_at_once_and_no_more(stage):
