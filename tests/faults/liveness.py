@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from bench import hosts
@@ -51,10 +52,7 @@ async def _killed(rounds: int) -> list[float]:
     async with network(names) as net:
         for victims in _batches(names, rounds):
             await _any_moment()
-            began = time.monotonic()
-            for name in victims:
-                net.signal(name, signal.SIGKILL)
-            found += await net.withdrawn(victims, began)
+            found += await net.withdrawn(victims, partial(net.signal, victims, signal.SIGKILL))
             await net.start_peers(victims)
     return found
 
@@ -66,12 +64,8 @@ async def _frozen(rounds: int) -> list[float]:
     async with network(names) as net:
         for victims in _batches(names, rounds):
             await _any_moment()
-            began = time.monotonic()
-            for name in victims:
-                net.signal(name, signal.SIGSTOP)
-            found += await net.withdrawn(victims, began)
-            for name in victims:
-                net.signal(name, signal.SIGCONT)
+            found += await net.withdrawn(victims, partial(net.signal, victims, signal.SIGSTOP))
+            net.signal(victims, signal.SIGCONT)
             await net.until_live(victims)
     return found
 
@@ -81,17 +75,18 @@ async def _link_down(rounds: int) -> list[float]:
     with Hosts() as made:
         middle = made.add("middle")
         others = {name: made.add(name) for name in _names(min(AT_ONCE, rounds))}
+
+        def plug(names: Sequence[str], *, connected: bool) -> None:
+            for name in names:
+                made.plug(others[name], connected=connected)
+
         async with network(listen=f"{middle.address}:7400", inside=middle.inside) as net:
             for name, host in others.items():
                 await net.start_peers([name], inside=host.inside, listen=f"{host.address}:0")
             for victims in _batches(list(others), rounds):
                 await _any_moment()
-                began = time.monotonic()
-                for name in victims:
-                    made.plug(others[name], connected=False)
-                found += await net.withdrawn(victims, began)
-                for name in victims:
-                    made.plug(others[name], connected=True)
+                found += await net.withdrawn(victims, partial(plug, victims, connected=False))
+                plug(victims, connected=True)
                 await net.until_live(victims)
     return found
 
@@ -104,9 +99,9 @@ async def _stopped(rounds: int) -> list[float]:
 
         async def one(name: str) -> None:
             for _ in left:
-                net.signal(name, signal.SIGSTOP)
+                net.signal([name], signal.SIGSTOP)
                 await asyncio.sleep(random.uniform(1, 4))
-                net.signal(name, signal.SIGCONT)
+                net.signal([name], signal.SIGCONT)
                 await asyncio.sleep(random.uniform(0.2, 2))
 
         async with _nobody_dies(net) as deaths:
@@ -194,10 +189,7 @@ async def _only_central_cut(rounds: int) -> list[float]:
                 raise Failed("somebody who was kept had to log in anew", net.central.log)
             gate.shut()
             await kept(net, names)
-            began = time.monotonic()
-            for name in names:
-                net.signal(name, signal.SIGKILL)
-            found += await net.withdrawn(names, began)
+            found += await net.withdrawn(names, partial(net.signal, names, signal.SIGKILL))
         done += len(names)
     return found
 

@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,7 @@ from relevo.v1 import peer_control_pb2 as control_pb2
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
 
 LIVE, REACHED = pb2.PEER_STATE_LIVE, pb2.PEER_STATE_REACHED
-# How often the directory is looked at, in seconds: what is measured is at most so much longer than it was.
+# How often the directory is looked at, in seconds.
 LOOK = 0.05
 BACK_SECONDS = 60.0
 EYE = "eye"
@@ -135,26 +136,26 @@ class Network:
 
         return await self.until(f"{', '.join(sorted(wanted))} live", all_live)
 
-    async def withdrawn(self, names: Sequence[str], since: float, patience: float = 90.0) -> list[float]:
-        """Waits until these peers are listed no more, and returns how long after `since` (monotonic) each was not."""
-        gone: dict[str, float] = {}
+    async def withdrawn(self, names: Sequence[str], harm: Callable[[], None]) -> list[float]:
+        """Harms peers, waits until they are listed no more, and returns how long it took central to withdraw each.
 
-        def note(listed: dict[str, pb2.PeerListing]) -> bool:
-            for name in names:
-                if name not in listed:
-                    gone.setdefault(name, time.monotonic() - since)
-            return len(gone) == len(names)
-
-        await self.until(f"{', '.join(names)} withdrawn", note, patience)
-        return list(gone.values())
+        Central's log says when: how late a busy machine lets somebody else see it is another matter.
+        """
+        listed = await self.listed()
+        said, began = len(self.said()), time.time()
+        harm()
+        await self.until(f"{', '.join(names)} withdrawn", lambda left: not set(names) & set(left), 90.0)
+        news = self.said()[said:]
+        return [_time_of(f"peer {listed[name].peer.peer_id} fell silent", news) - began for name in names]
 
     async def logins(self) -> dict[str, float]:
         """Returns when the session of each peer began: another time means that it had to log in anew."""
         return {name: listing.login_time.ToNanoseconds() / 1e9 for name, listing in (await self.listed()).items()}
 
-    def signal(self, name: str, number: int) -> None:
-        """Sends a signal to a peer's process."""
-        os.killpg(self.peers[name].process.pid, number)
+    def signal(self, names: Iterable[str], number: int) -> None:
+        """Sends a signal to the processes of peers."""
+        for name in names:
+            os.killpg(self.peers[name].process.pid, number)
 
     def said(self) -> str:
         """Returns central's log."""
@@ -167,6 +168,12 @@ class Network:
         for program in self.peers.values():
             if program.process.poll() is None:
                 os.killpg(program.process.pid, signal.SIGCONT)
+
+
+def _time_of(words: str, log: str) -> float:
+    """Returns when a program said something, in seconds since 1970."""
+    line = next(line for line in log.splitlines() if words in line)
+    return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
 
 
 @contextlib.contextmanager
