@@ -428,11 +428,11 @@ def test_a_detached_download_waits_until_a_holder_is_there(world, tmp_path):
 
 def test_a_second_central_on_the_same_data_or_port_refuses_to_start(world, tmp_path):
     central = world.central()
-    for data in (tmp_path / "central", tmp_path / "elsewhere"):
+    for data, listen in ((tmp_path / "central", "127.0.0.1:0"), (tmp_path / "elsewhere", central.address)):
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "central", "serve", "--data", str(data)),
-                *("--listen", central.address, "--enrolment-port", "0"),
+                *("--listen", listen, "--enrolment-port", "0"),
             ],
             capture_output=True,
             text=True,

@@ -153,13 +153,14 @@ def test_a_proof_gives_one_lease_from_when_its_nonce_was_made_and_marks():
     assert leases.sweep(10.5) == ["s"]
 
 
-def test_a_proof_that_comes_twice_or_late_gives_nothing():
+def test_a_proof_that_comes_twice_or_late_gives_nothing_and_takes_nothing():
     leases = Membership()
     leases.broken("s", beaten(leases, "s", 0), 1)
     leases.proved("s", 1.5)
     for _ in range(3):
         assert not leases.proved("s", 1.5)
         assert not leases.proved("s", 1.0)
+    assert leases.sweep(8.4) == []
     assert leases.sweep(8.5) == ["s"]
     assert not leases.proved("unknown", 1.0)
 

@@ -653,7 +653,7 @@ DEFENCES = (
         "central/membership.py",
         "        if deadline <= lease.deadline:\n            return False\n",
         "",
-        "test_a_proof_that_comes_twice_or_late_gives_nothing",
+        "test_a_proof_that_comes_twice_or_late_gives_nothing_and_takes_nothing",
     ),
     _defence(
         "central/membership.py",
@@ -665,7 +665,7 @@ DEFENCES = (
     _defence(
         "central/awake_clock.py",
         "            self._away += overdue\n",
-        "",
+        "            pass\n",
         "test_the_time_in_which_nobody_read_it_does_not_count_but_for_one_interval",
     ),
     _defence(
@@ -703,6 +703,12 @@ DEFENCES = (
         "core/own_directory.py",
         "        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "        pass\n",
+        "test_a_second_central_on_the_same_data_or_port_refuses_to_start",
+    ),
+    _defence(
+        "core/rpc.py",
+        '    ("grpc.so_reuseport", 0),\n',
+        "",
         "test_a_second_central_on_the_same_data_or_port_refuses_to_start",
     ),
 )
