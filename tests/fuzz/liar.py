@@ -155,7 +155,7 @@ class Liar(grpc.GenericRpcHandler):
     def truth(self, name: str, body: bytes) -> bytes:
         """Returns an honest answer; an empty one where nobody cares."""
         service, _, rpc = name.partition("/")
-        if service == RELAY and rpc in {"GetManifest", "GetBlock", "GetContents"}:
+        if service == RELAY and rpc in {"GetManifest", "GetBlock", "GetContents", "Probe"}:
             return self._held(rpc, body).SerializeToString()
         if service == RELAY:
             inner = self.truth(f"{CENTRAL}/{rpc}", body)
@@ -176,6 +176,8 @@ class Liar(grpc.GenericRpcHandler):
             )
         if rpc == "GetContents":
             return relay.GetContentsResponse(contents=[relay.GivenContent(data=CONTENT)])
+        if rpc == "Probe":
+            return relay.ProbeResponse(signature=bytes(70))
         index = _chosen(body)
         offset = layout.block_offset(index)
         return relay.GetBlockResponse(index=index, data=CONTENT[offset : offset + layout.block_length(index)])

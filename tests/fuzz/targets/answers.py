@@ -1,6 +1,7 @@
 """Hostile answers: a central, a neighbour and a holder that lie to a real peer, which goes on all the same."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -17,7 +18,9 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from core.errors import RelevoError
+from core.life import NONCE_BYTES
 from core.rpc import CONTROL_MESSAGE, open_channel
+from core.times import to_duration
 from peer.daemon import running_peer
 from peer.gatherer import Gatherer, GatherSettings
 from peer.manifest_fetch import ManifestTimes
@@ -25,6 +28,7 @@ from peer.pieces import unlimited
 from peer.progress import Progress
 from peer.settings import ServeSettings, control_address
 from peer.transfer import FetchRequest
+from relevo.v1 import central_directory_pb2 as central
 from relevo.v1 import peer_control_pb2 as control
 from relevo.v1.content_pb2 import Neighbours
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
@@ -41,7 +45,7 @@ _SESSION = {f"{CENTRAL}/Login", f"{CENTRAL}/Heartbeat"}
 # Central does without beats for so long, in seconds.
 _LEASE = 0.08
 # Answers without anything in them that is read.
-_EMPTY = {"Logout", "ReportHolder"}
+_EMPTY = {"Logout", "ReportHolder", "ReportProbe"}
 # What a peer waits for between two tries, made short: here every answer is a lie.
 _SHORT = {
     "peer.backoff.FIRST_BACKOFF": 0.01,
@@ -177,6 +181,7 @@ class AnswerTarget(Target):
             "GetBlock": self._fetch,
             "LocateFiles": self._gather,
             "GetContents": self._gather,
+            "Probe": self._probe,
         }
 
     async def _beat(self) -> None:
@@ -247,6 +252,14 @@ class AnswerTarget(Target):
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+    async def _probe(self) -> None:
+        suspect = self._liar.myself
+        nonce = os.urandom(NONCE_BYTES)  # one that it has not seen yet
+        probe = central.ProbeDirective(suspect=suspect, nonce=nonce, patience=to_duration(_PATIENCE))
+        self._peer.prober.obey([central.Directive(probe=probe)])
+        while under_way := tuple(self._peer.prober._under_way):
+            await asyncio.gather(*under_way)
 
     async def _recovered(self, *, beating: bool) -> None:
         """Waits until the peer is in order again, and looks at what it noticed meanwhile."""

@@ -146,12 +146,14 @@ async def test_peers_names_neighbours_and_tells_suspects(daemon, run):
             peer=daemon.ana, state=central_pb2.PEER_STATE_LIVE, file_count=1234, primary_peer_id=daemon.ben.peer_id
         ),
         central_pb2.PeerListing(peer=daemon.ben, state=central_pb2.PEER_STATE_SUSPECT, backup_peer_id="q" * 52),
+        central_pb2.PeerListing(peer=daemon.ben, state=central_pb2.PEER_STATE_REACHED),
     ]
-    head, ana, ben = (await run("peers")).stdout.splitlines()
+    head, ana, ben, reached = (await run("peers")).stdout.splitlines()
     assert head.split() == ["ID", "NAME", "ADDRESS", "STATE", "FILES", "FREE", "JOINED", "PRIMARY", "BACKUP"]
     assert ana.split() == ["aaaaaaaa", "ana", "127.0.0.1:4321", "live", "1,234", "0", "B", "-", "ben", "-"]
     assert ben.split()[3] == "suspect"
     assert ben.split()[-2:] == ["-", "qqqqqqqq"]
+    assert " only by others " in reached
 
 
 async def test_peers_and_transfers_follow_the_pages(daemon, run):
