@@ -1,13 +1,12 @@
 """Leases: which sessions are live, which are suspect, and which have expired. Pure: every decision takes `now`.
 
-                   opened, beat          broken (the stream in use), or silent but for the grace
-    granted ─► SUSPECT ───────► LIVE ──────────────────────────────────────► SUSPECT ─► opened, beat: LIVE
-                   │              └─ no beat for the lease ─► expired           │ └─ grace or lease over ─► expired
-                   └─ no beat for the lease ─► expired                          └─ proved to others: REACHED
-    REACHED ─► opened, beat: LIVE, or the lease that the last proof gave is over: expired
+                   opened, beat           broken (the stream in use), or only the grace is left
+    granted ─► SUSPECT ───────► LIVE ─────────────────────────────────────────────────────────► SUSPECT
+    SUSPECT ─► opened, beat: LIVE · proved to others: REACHED · grace or lease over: expired
+    REACHED ─► opened, beat: LIVE · lease since the last proof over: expired
 
-When more leases end at once than peers fail at once, it is more likely that central, or its network, fails: then it
-waits. Times are seconds on any clock that never goes back.
+When more leases end at once than peers fail at once, it is rather central that fails, or its network: then they wait.
+Times are seconds on any clock that never goes back.
 """
 
 from dataclasses import dataclass

@@ -93,7 +93,8 @@ class Clocks:
 
     def set(self, pid: int, ahead: int) -> None:
         """Has a program's time of day be so many seconds ahead of the machine's from now on."""
-        (self._directory / str(pid)).write_bytes(ahead.to_bytes(8, sys.byteorder, signed=True))
+        with (self._directory / str(pid)).open("r+b") as file:  # one that is cut short kills whoever has it mapped
+            file.write(ahead.to_bytes(8, sys.byteorder, signed=True))
 
 
 @contextlib.contextmanager
@@ -130,7 +131,8 @@ def _check(clocks: Clocks) -> None:
         if told.stdin is None or told.stdout is None:
             raise Failed("the program is not connected")
         for ahead in (0, 3600, -3600):
-            clocks.set(told.pid, ahead)
+            if ahead:  # its first answer says that it has begun
+                clocks.set(told.pid, ahead)
             print(file=told.stdin, flush=True)
             now, monotonic = map(float, told.stdout.readline().split())
             if abs(now - time.time() - ahead) > 60 or abs(monotonic - time.monotonic()) > 60:
