@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from central.directives import DropCopy, StoreCopy
 from central.enrolment import Membership
 from central.membership import State, Terms
-from central.placement import Directive
 from central.roster import Roster
 from central.store import FoundFile, FoundHolder, PeerRecord, PlacementRecord
 from core.rpc import CENTRAL_MESSAGE
@@ -64,8 +64,10 @@ def lease_terms(terms: Terms) -> content_pb2.LeaseTerms:
     )
 
 
-def directive(found: Directive) -> pb2.Directive:
-    """Returns what a chosen peer is told."""
+def directive(found: StoreCopy | DropCopy) -> pb2.Directive:
+    """Returns what a peer is told to do."""
+    if isinstance(found, DropCopy):
+        return pb2.Directive(drop=pb2.DropDirective(content_id=found.content_id))
     store = pb2.StoreDirective(placement_id=found.placement_id, content_id=found.content_id, size_bytes=found.size)
     return pb2.Directive(store=store)
 
@@ -94,6 +96,8 @@ def catalogue_file(found: FoundFile) -> content_pb2.CatalogueFile:
         executable=found.executable,
         holder_count=found.holder_count,
         publish_time=to_timestamp(found.publish_time),
+        wanted_copies=found.wanted_copies,
+        live_copies=found.live_copies,
     )
 
 
@@ -143,7 +147,7 @@ def placement(record: PlacementRecord, roster: Roster) -> content_pb2.Placement:
 
 
 def heartbeat(
-    peer: PeerRecord, sequence: int, roster: Roster, directives: Sequence[Directive], trust: Trust | None
+    peer: PeerRecord, sequence: int, roster: Roster, directives: Sequence[StoreCopy | DropCopy], trust: Trust | None
 ) -> pb2.HeartbeatResponse:
     """Returns what a peer is told in answer to a beat, or unasked when `sequence` is 0; `trust` when it has to know."""
     return pb2.HeartbeatResponse(

@@ -19,6 +19,7 @@ class Settings:
         grace: what a broken stream leaves for opening another.
         sweep_interval: from one search for expired leases to the next.
         max_beats: beats a second that central takes from all peers together; with more peers each beats more rarely.
+        replace_after: how long a copy is waited for whose peer has left, before another peer is chosen.
         relay_cap: most peers that one relay serves while another has room.
         longest_search: how long a search of the catalogue may take; it is given up then.
         forget_after: how long central remembers what a peer that is gone had published.
@@ -34,6 +35,7 @@ class Settings:
     grace: float = 2.5
     sweep_interval: float = 0.5
     max_beats: float = 500.0
+    replace_after: float = 30.0
     relay_cap: int = DEFAULT_CAP
     longest_search: float = LONGEST_SEARCH
     forget_after: float = 7 * DAY
