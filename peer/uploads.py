@@ -1,4 +1,4 @@
-"""Uploads: a file joins the shared directory, the catalogue hears of it, central places copies."""
+"""Uploads: a file joins the shared directory, the catalogue hears of it, central places copies; and giving them up."""
 
 import asyncio
 from pathlib import Path
@@ -15,6 +15,7 @@ from peer.transfers import Kind, State, Transfer, Transfers
 from relevo.v1 import central_directory_pb2 as pb2
 
 PLACE_METHOD = "/relevo.v1.CentralDirectory/PlaceFile"
+END_METHOD = "/relevo.v1.CentralDirectory/EndPlacement"
 # How long a lost session may take to come back, in seconds.
 SESSION_TIMEOUT = 5.0
 # How long central may take to acknowledge the new entry, in seconds; batches before it may be large.
@@ -57,7 +58,7 @@ class Uploads:
         transfer.target = str(self._library.shared / file.path)
         if not replicas:
             return
-        await self._wait_live(file.path)
+        await self._wait_live(f"{printable(file.path)} is shared, but", "put it again when it is, to have copies made")
         await self._publisher.published(file.path, file.content_id, PUBLISH_TIMEOUT)
         details = pb2.PlaceFileDetails(content_id=file.content_id, path=file.path, replicas=replicas)
         signed = sign_request(self._identity, PLACE_METHOD, details.SerializeToString(), self._session.now)
@@ -68,12 +69,22 @@ class Uploads:
             raise OverQuota(text, error.retry_after, error.metadata) from error
         transfer.placement_id = response.placement.placement_id
 
-    async def _wait_live(self, path: str) -> None:
+    async def give_up(self, content_id: bytes) -> pb2.EndPlacementResponse:
+        """Gives up this peer's claim to copies of a content, and returns what that ended.
+
+        Raises:
+            NotFound: it has none; the message says who has.
+            Unreachable: this peer is not logged in, or nobody answers.
+        """
+        await self._wait_live("nothing is given up:", "try again when it is")
+        details = pb2.EndPlacementDetails(content_id=content_id)
+        signed = sign_request(self._identity, END_METHOD, details.SerializeToString(), self._session.now)
+        response, _ = await self._routes.end_placement(pb2.EndPlacementRequest(signed=signed))
+        return response
+
+    async def _wait_live(self, so_far: str, advice: str) -> None:
         try:
             async with asyncio.timeout(SESSION_TIMEOUT):
                 await self._session.wait_live()
         except TimeoutError:
-            raise Unreachable(
-                f"{printable(path)} is shared, but this peer is not logged in ({self._session.problem}): "
-                "put it again when it is, to have copies made"
-            ) from None
+            raise Unreachable(f"{so_far} this peer is not logged in ({self._session.problem}): {advice}") from None
