@@ -652,7 +652,7 @@ DEFENCES = (
         "central/promises.py",
         "    if not claims:\n        return []",
         "    pass",
-        "test_what_nobody_has_given_up_is_never_dropped_also_when_central_has_lost_its_store",
+        "test_what_nobody_claims_is_not_needless",
     ),
     _defence(
         "peer/library/copies.py",
