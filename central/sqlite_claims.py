@@ -34,10 +34,10 @@ SELECT ?1, peer_id FROM stored JOIN peers USING (library) WHERE content_id = ?1
 UNION SELECT ?1, peer_id FROM chosen JOIN placements ON number = placement WHERE content_id = ?1 AND NOT declined
 ON CONFLICT DO NOTHING
 """
+# By the path: an author may have thousands of placements, and publishes as many entries at once.
 _AT_PATH = """
-SELECT number, content_id, wanted FROM placements
-WHERE author = ? AND successor IS NULL AND content_id <> ?
-  AND file_id IN (SELECT id FROM files WHERE folded = ? AND path = ?)
+SELECT number, placements.content_id, wanted FROM files CROSS JOIN placements ON file_id = files.id
+WHERE author = ? AND successor IS NULL AND placements.content_id <> ? AND folded = ? AND path = ?
 """
 _SAME = """
 SELECT placement_id, wanted, path FROM placements JOIN files ON files.id = file_id
