@@ -93,9 +93,9 @@ class Placements:
             placement = replace(placement, copies=(*placement.copies, *map(Copy, chosen)))
             answer = pb2.PlaceFileResponse(placement=encode.placement(placement, self._roster)).SerializeToString()
             receipt = Receipt(wish.author, wish.request_id, answer, self._wall())
-            await self._store.place(placement, receipt, self._quotas)
+            outcome = await self._store.place(placement, receipt, self._quotas)
             await self.upkeep.look_at(wish.content_id)
-        self.upkeep.look([wish.content_id])  # older bytes at the path may be done for
+        self.upkeep.look(outcome.contents)
         return answer
 
     async def end_placement(self, signed: SignedRequest) -> bytes:

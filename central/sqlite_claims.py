@@ -47,8 +47,10 @@ WHERE author = ? AND placements.content_id = ?
 _Older = tuple[int, bytes, int]
 
 
-def place(db: sqlite3.Connection, placement: PlacementRecord, now: float, quotas: Quotas) -> None:
+def place(db: sqlite3.Connection, placement: PlacementRecord, now: float, quotas: Quotas) -> tuple[bytes, ...]:
     """Records a placement with its chosen copies, or changes the one of the same author and content.
+
+    Returns the contents whose placements that has changed: this one's, and those of older bytes at the path.
 
     Raises:
         OverQuota: the author would have more placed than one may, and more than before.
@@ -60,8 +62,9 @@ def place(db: sqlite3.Connection, placement: PlacementRecord, now: float, quotas
     older = len(_older(db, author, entry))
     wanted = placement.wanted
     claim(db, placement.placement_id, author, entry, wanted=wanted, instead_of=older, now=now, quotas=quotas)
-    succeed(db, author, entry)
+    changed = succeed(db, author, entry)
     choose(db, placement.placement_id, [copy.peer_id for copy in placement.copies])
+    return tuple(changed)
 
 
 def claim(

@@ -1,9 +1,11 @@
 """What is promised is kept: lost copies are replaced, too many dropped, older bytes retired, and claims given up."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from central.quotas import Quotas
 from core import errors
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT
@@ -373,6 +375,24 @@ async def test_older_bytes_stay_when_nobody_has_room_for_the_new_ones_and_lost_c
     await stage.having()[0].leave()
     await stage.pass_time(GRACE + 1)
     assert (len(stage.having()), len(stage.having(NEWER))) == (2, 0)
+
+
+async def test_whoever_is_fetching_older_bytes_is_told_to_stop_when_the_new_ones_are_placed(stage):
+    network = stage.network
+    network.settings = replace(network.settings, quotas=Quotas(placed_bytes=45))
+    await network.restart()
+    await stage.begin(2)
+    await stage.author.place(CONTENT, replicas=2)
+    newer = stage.author.publish_request({"a.txt": NEWER})
+    newer.added[0].size_bytes = 20
+    stage.author.version = (await network.stub.PublishFiles(newer)).catalogue_version
+    await network.directory.upkeep.refill()
+    assert [len(network.directory.upkeep.directives.of(keeper.id)) for keeper in stage.keepers] == [1, 1]
+    await stage.author.place(NEWER, replicas=1)  # two would have been too many bytes
+    await stage.settle()
+    assert [keeper.dropped for keeper in stage.keepers] == [[CONTENT], [CONTENT]]
+    assert CONTENT not in [content for keeper in stage.keepers for content in keeper.fetched]
+    assert len(stage.having(NEWER)) == 1
 
 
 async def test_copies_of_a_file_that_its_author_deletes_stay(stage):
