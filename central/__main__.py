@@ -113,6 +113,14 @@ def cli() -> None:
     help="Beats a second of all peers together; with more peers, each beats more rarely.",
 )
 @click.option(
+    "--replace-after",
+    type=Number(min=0, max=30 * DAY),
+    metavar="SECONDS",
+    default=_DEFAULTS.replace_after,
+    show_default=True,
+    help="How long a copy is waited for when its peer has left, before another peer is to make one.",
+)
+@click.option(
     "--relay-cap",
     type=click.IntRange(min=1),
     metavar="N",

@@ -82,8 +82,9 @@ class Catalogue:
         answer = pb2.PublishFilesResponse(catalogue_version=batch.version).SerializeToString()
         receipt = Receipt(caller.peer_id, caller.request_id, answer, self._wall())
         async with self._placements.publishing(caller.peer_id, batch):
-            await self._store.publish(caller.peer_id, batch, receipt, self._quotas)
+            outcome = await self._store.publish(caller.peer_id, batch, receipt, self._quotas)
             self._roster.update(caller.peer_id, catalogue_version=batch.version)
+        self._placements.published(outcome)
         return answer
 
     async def list_files(self, request: pb2.ListFilesRequest) -> pb2.ListFilesResponse:

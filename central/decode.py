@@ -20,6 +20,7 @@ LOGIN = "/relevo.v1.CentralDirectory/Login"
 ENROLL = "/relevo.v1.Enrolment/Enroll"
 RENEW = "/relevo.v1.Enrolment/Renew"
 PLACE_FILE = "/relevo.v1.CentralDirectory/PlaceFile"
+END_PLACEMENT = "/relevo.v1.CentralDirectory/EndPlacement"
 MAX_REPLICAS = 32
 _MAX_KEY = 256
 _MAX_SIGNATURE = 72
@@ -75,6 +76,15 @@ class Wish:
     content_id: bytes
     path: str
     replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """Which content an author wants no copies of any more."""
+
+    author: str
+    request_id: str
+    content_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +183,14 @@ def wish(signed: SignedRequest, public_key: bytes, now: float) -> Wish:
         raise InvalidInput("replicas", f"wanted copies are 1 to {MAX_REPLICAS}")
     content_id = fields.content_id(details.content_id)
     return Wish(signed.author, signed.request_id, content_id, check_path(details.path), details.replicas)
+
+
+def farewell(signed: SignedRequest, public_key: bytes, now: float) -> Farewell:
+    """Returns what an author gives up; the signature is checked at `now`, in seconds since 1970."""
+    check_signed(signed, public_key, END_PLACEMENT, now)
+    details = pb2.EndPlacementDetails()
+    fields.message(signed.payload, details, "signed.payload")
+    return Farewell(signed.author, signed.request_id, fields.content_id(details.content_id))
 
 
 def caller(request: pb2.LogoutRequest | pb2.PublishFilesRequest) -> Caller:

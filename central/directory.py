@@ -18,6 +18,7 @@ from central.sessions import Sessions
 from central.settings import Settings
 from central.store import Store
 from central.suspects import Suspects
+from central.upkeep import Upkeep
 from core.signing import WINDOW_SECONDS
 
 log = logging.getLogger("relevo.central")
@@ -33,6 +34,7 @@ class Directory:
     Attributes:
         roster: the live peers.
         sessions, suspects, catalogue, placements, reports: the use cases.
+        upkeep: keeps what placements promise.
         clock: monotonic seconds, for leases.
         wall: seconds since 1970, for signatures and records.
     """
@@ -57,14 +59,21 @@ class Directory:
         self._mutations = Mutations(store)
         quotas = self.settings.quotas
         reputation = Reputation(quotas)
+        self.upkeep = Upkeep(
+            store=store,
+            roster=self.roster,
+            doubted=lambda peer_id: reputation.doubted(peer_id, clock()),
+            clock=clock,
+            random=random,
+            grace=self.settings.replace_after,
+        )
         self.placements = Placements(
             store=store,
             roster=self.roster,
             mutations=self._mutations,
+            upkeep=self.upkeep,
             quotas=quotas,
-            doubted=lambda peer_id: reputation.doubted(peer_id, clock()),
             wall=wall,
-            random=random,
         )
         self.sessions = Sessions(
             store=store,
@@ -94,14 +103,16 @@ class Directory:
         changes = self.roster.restore(peers, self.clock())
         if changes:
             await self._store.set_neighbours([(peer_id, a.primary, a.backup) for peer_id, a in changes.items()])
-        await self.placements.refill()
+        self.upkeep.restored()
+        await self.upkeep.refill()
         if peers:
             log.info("%d peers were logged in; each has a fresh lease", len(peers))
 
     async def sweep(self) -> None:
-        """Withdraws peers whose lease is over, and has those looked for whose lease is nearly over."""
+        """Withdraws peers whose lease is over, has suspects looked for, and sees to copies that were missed for long."""
         await self.sessions.expire()
         self.suspects.look_for()
+        self.upkeep.passed(self.clock())
 
     def opened(self) -> None:
         """Says that central can be reached from now on: whoever was live before gets the time to come back."""
@@ -118,12 +129,12 @@ class Directory:
         """Removes what is too old to be of use, and looks again for peers that pending placements lack."""
         now = self.wall()
         await self._store.purge(now - _RECEIPTS_KEPT, now - self.settings.forget_after)
-        self.placements.wanted.set()
+        self.upkeep.look_everywhere()
 
     async def refill_when_wanted(self) -> None:
-        """Waits until placements may find further peers, and chooses them."""
-        await self.placements.wanted.wait()
-        await self.placements.refill()
+        """Waits until there is something to be done about copies, and does it."""
+        await self.upkeep.wanted.wait()
+        await self.upkeep.refill()
 
     async def drained(self) -> None:
         """Waits for all mutations that have begun."""

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from central.directives import DropCopy, StoreCopy
 from central.enrolment import Membership
 from central.membership import State, Terms
-from central.placement import Directive
 from central.roster import Roster
 from central.store import FoundFile, FoundHolder, PeerRecord, PlacementRecord
 from core.rpc import CENTRAL_MESSAGE
@@ -68,8 +68,10 @@ def lease_terms(terms: Terms) -> content_pb2.LeaseTerms:
     )
 
 
-def directive(found: Directive) -> pb2.Directive:
-    """Returns what a chosen peer is told."""
+def directive(found: StoreCopy | DropCopy) -> pb2.Directive:
+    """Returns what a peer is told to do."""
+    if isinstance(found, DropCopy):
+        return pb2.Directive(drop=pb2.DropDirective(content_id=found.content_id))
     store = pb2.StoreDirective(placement_id=found.placement_id, content_id=found.content_id, size_bytes=found.size)
     return pb2.Directive(store=store)
 
@@ -104,6 +106,8 @@ def catalogue_file(found: FoundFile) -> content_pb2.CatalogueFile:
         executable=found.executable,
         holder_count=found.holder_count,
         publish_time=to_timestamp(found.publish_time),
+        wanted_copies=found.wanted_copies,
+        live_copies=found.live_copies,
     )
 
 

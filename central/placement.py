@@ -14,16 +14,6 @@ class Candidate:
     free_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Directive:
-    """What a chosen peer is asked to store for `author`: a content of `size` bytes."""
-
-    placement_id: str
-    author: str
-    content_id: bytes
-    size: int
-
-
 def choose(candidates: Iterable[Candidate], size: int, wanted: int, excluded: Set[str], random: Random) -> list[str]:
     """Returns up to `wanted` distinct peers that can store `size` bytes, drawn at random.
 

@@ -78,6 +78,9 @@ class DirectoryServicer(CentralDirectoryServicer):
     async def PlaceFile(self, request: pb2.PlaceFileRequest, context: Any) -> pb2.PlaceFileResponse:
         return pb2.PlaceFileResponse.FromString(await self._placements.place_file(request.signed))
 
+    async def EndPlacement(self, request: pb2.EndPlacementRequest, context: Any) -> pb2.EndPlacementResponse:
+        return pb2.EndPlacementResponse.FromString(await self._placements.end_placement(request.signed))
+
     async def GetPlacement(self, request: pb2.GetPlacementRequest, context: Any) -> pb2.GetPlacementResponse:
         placement_id = fields.hex_id(request.placement_id, "placement_id")
         found = await self._turns.run(who_calls(context), lambda: self._placements.get_placement(placement_id))

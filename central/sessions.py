@@ -106,7 +106,7 @@ class Sessions:
             superseded = self._roster.add(peer, self._clock())
             if superseded:
                 superseded.end(_superseded())
-            self._placements.joined()
+            self._placements.upkeep.came(peer.peer_id)
             log.info("peer %s (%s) logged in, %d live", peer.name, peer.peer_id, len(self._roster))
             # The peer's own users are told too: its name or addresses may be new.
             await self._record_neighbours(changes, self._roster.neighbours.users(peer.peer_id))
@@ -185,13 +185,16 @@ class Sessions:
             await self._withdraw([peer.peer_id for peer in ended], "was revoked", Revoked())
 
     async def _withdraw(self, peer_ids: Sequence[str], how: str, error: RelevoError) -> None:
-        """Takes peers whose sessions have ended out of memory, and tells those who used them."""
+        """Takes peers whose sessions have ended out of memory, and tells those who used them.
+
+        Whoever was revoked does not come back with its copies.
+        """
         changes: Changes = {}
         for peer_id in peer_ids:
             log.info("peer %s %s", peer_id, how)
             changed, stream = self._roster.remove(peer_id)
             changes.update(changed)
-            self._placements.lost(peer_id)
+            self._placements.upkeep.lost(peer_id, for_good=isinstance(error, Revoked))
             if stream:
                 stream.end(error)
         await self._record_neighbours(changes, ())

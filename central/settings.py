@@ -20,6 +20,7 @@ class Settings:
         probe: how long other peers may take to reach one that central hears nothing of.
         sweep_interval: from one search for expired leases to the next.
         max_beats: beats a second that central takes from all peers together; with more peers each beats more rarely.
+        replace_after: how long a copy is waited for whose peer has left, before another peer is chosen.
         relay_cap: most peers that one relay serves while another has room.
         longest_search: how long a search of the catalogue may take; it is given up then.
         forget_after: how long central remembers what a peer that is gone had published.
@@ -36,6 +37,7 @@ class Settings:
     probe: float = 2.0
     sweep_interval: float = 0.5
     max_beats: float = 500.0
+    replace_after: float = 30.0
     relay_cap: int = DEFAULT_CAP
     longest_search: float = LONGEST_SEARCH
     forget_after: float = 7 * DAY

@@ -5,36 +5,21 @@ import sqlite3
 from collections.abc import Iterable, Sequence, Set
 
 from central.quotas import Held, Quotas, check_held
+from central.sqlite_claims import follow
+from central.sqlite_files import add_files, drop_unused, file_row
 from central.sqlite_members import new_library
 from central.store import Batch, Entry, FoundHolder, Page
 from core.errors import NotFound, SessionUnknown, VersionConflict
-from core.names import folded, last_part
 
 COLLECT_ROWS = 1_000
 
-_FileRow = tuple[str, str, str, bytes, int, float]
-
 _PEER = "SELECT library, catalogue_version, file_count, path_bytes, stored_count FROM peers WHERE peer_id = ?"
 _NEXT = "UPDATE peers SET catalogue_version = ?, file_count = ?, path_bytes = ?, stored_count = ? WHERE peer_id = ?"
-_ADD_FILE = """
-INSERT INTO files (path, folded, folded_name, content_id, size, age) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO NOTHING
-"""
 _ADD_ENTRY = """
 INSERT INTO entries (library, path, file_id, modify_time, executable)
 SELECT ?, path, id, ?, ? FROM files WHERE path = ? AND content_id = ? AND size = ?
 ON CONFLICT (library, path) DO UPDATE
 SET file_id = excluded.file_id, modify_time = excluded.modify_time, executable = excluded.executable
-"""
-_UNUSED = """
-FROM files WHERE id IN (SELECT value FROM json_each(?))
-  AND NOT EXISTS (SELECT 1 FROM entries WHERE file_id = files.id)
-  AND NOT EXISTS (SELECT 1 FROM placements WHERE file_id = files.id)
-"""
-# New bytes at a path supersede the author's old ones, and with them the claim to have those stored.
-_SUPERSEDED = """
-SELECT number, file_id FROM placements
-WHERE author = ? AND file_id IN (SELECT id FROM files WHERE folded = ? AND path = ? AND content_id <> ?)
 """
 _HOLDERS = """
 SELECT live.peer_id, name, addresses FROM (
@@ -55,8 +40,8 @@ def catalogue_version(db: sqlite3.Connection, peer_id: str) -> int:
     return 0 if row is None else row[0]
 
 
-def publish(db: sqlite3.Connection, peer_id: str, batch: Batch, now: float, quotas: Quotas) -> None:
-    """Applies a batch to a peer's library.
+def publish(db: sqlite3.Connection, peer_id: str, batch: Batch, now: float, quotas: Quotas) -> tuple[bytes, ...]:
+    """Applies a batch to a peer's library, and returns the contents whose placements that has changed.
 
     Raises:
         SessionUnknown: the peer is not known.
@@ -82,10 +67,11 @@ def publish(db: sqlite3.Connection, peer_id: str, batch: Batch, now: float, quot
     check_held(quotas, before, after)
     db.executemany("DELETE FROM entries WHERE library = ? AND path = ?", [(library, path) for path in removed])
     _add(db, library, added.values(), now)
-    _supersede(db, peer_id, added.values())
+    followed = follow(db, peer_id, added.values(), now, quotas)
     drop_unused(db, held.values())
     db.execute(_NEXT, (batch.version, after.entries, after.path_bytes, after.copies, peer_id))
     _collect_older(db, peer_id, COLLECT_ROWS + 2 * len(added))
+    return followed
 
 
 def _grown(new: Set[str], gone: Set[str], copies: int) -> Held:
@@ -118,46 +104,9 @@ def _held(db: sqlite3.Connection, library: int, paths: Iterable[str]) -> dict[st
 def _add(db: sqlite3.Connection, library: int, entries: Iterable[Entry], now: float) -> None:
     # In the order of the indexes, which are cheaper to grow at one place.
     ordered = sorted(entries, key=lambda entry: entry.path)
-    _add_files(db, [_file_row(e.path, e.content_id, e.size, now) for e in ordered])
+    add_files(db, [file_row(e.path, e.content_id, e.size, now) for e in ordered])
     rows = [(library, e.modify_time, e.executable, e.path, e.content_id, e.size) for e in ordered]
     db.executemany(_ADD_ENTRY, rows)
-
-
-def _file_row(path: str, content_id: bytes, size: int, now: float) -> _FileRow:
-    compared = folded(path)
-    return path, compared, last_part(compared), content_id, size, -now
-
-
-def _add_files(db: sqlite3.Connection, rows: Sequence[_FileRow]) -> None:
-    """Makes those rows of `files` that are not there, and indexes them."""
-    last = db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()
-    db.executemany(_ADD_FILE, rows)
-    db.execute("INSERT INTO grams (rowid, folded) SELECT id, folded FROM files WHERE id > ?", last)
-
-
-def add_file(db: sqlite3.Connection, path: str, content_id: bytes, size: int, now: float) -> int:
-    """Returns the row of `files` for a path, content and size, which is made when it is not there."""
-    _add_files(db, [_file_row(path, content_id, size, now)])
-    query = "SELECT id FROM files WHERE path = ? AND content_id = ? AND size = ?"
-    row = db.execute(query, (path, content_id, size)).fetchone()
-    return int(row[0])
-
-
-def _supersede(db: sqlite3.Connection, peer_id: str, entries: Iterable[Entry]) -> None:
-    if db.execute("SELECT 1 FROM placements WHERE author = ? LIMIT 1", (peer_id,)).fetchone() is None:
-        return
-    for entry in entries:
-        values = (peer_id, folded(entry.path), entry.path, entry.content_id)
-        for number, file_id in db.execute(_SUPERSEDED, values).fetchall():
-            db.execute("DELETE FROM placements WHERE number = ?", (number,))
-            drop_unused(db, [file_id])
-
-
-def drop_unused(db: sqlite3.Connection, file_ids: Iterable[int]) -> None:
-    """Removes those of the rows of `files` that no library and no placement uses any more."""
-    values = (json.dumps(sorted(set(file_ids))),)
-    db.execute(f"INSERT INTO grams (grams, rowid, folded) SELECT 'delete', id, folded {_UNUSED}", values)
-    db.execute(f"DELETE {_UNUSED}", values)
 
 
 def _store(db: sqlite3.Connection, library: int, peer_id: str, batch: Batch) -> int:
@@ -168,6 +117,9 @@ def _store(db: sqlite3.Connection, library: int, peer_id: str, batch: Batch) -> 
         "DELETE FROM chosen WHERE peer_id = ? AND NOT declined AND placement IN"
         " (SELECT number FROM placements WHERE content_id = ?)",
         [(peer_id, content_id) for content_id in dropped],
+    )
+    db.executemany(
+        "DELETE FROM dropping WHERE peer_id = ? AND content_id = ?", [(peer_id, content_id) for content_id in dropped]
     )
     new = db.executemany(
         "INSERT INTO stored (library, content_id) VALUES (?, ?) ON CONFLICT DO NOTHING",

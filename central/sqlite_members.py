@@ -33,15 +33,18 @@ def answer(db: sqlite3.Connection, author: str, request_id: str) -> bytes | None
     return None if row is None else row[0]
 
 
-def once(db: sqlite3.Connection, receipt: Receipt, effect: Callable[[], None]) -> Outcome:
-    """Causes `effect` and keeps the receipt, unless the request id has been answered before."""
+def once(db: sqlite3.Connection, receipt: Receipt, effect: Callable[[], tuple[bytes, ...] | None]) -> Outcome:
+    """Causes `effect` and keeps the receipt, unless the request id has been answered before.
+
+    `effect` returns the contents whose placements it has changed, if any.
+    """
     given = answer(db, receipt.author, receipt.request_id)
     if given is not None:
         return Outcome(given, repeated=True)
-    effect()
+    contents = effect() or ()
     row = (receipt.author, receipt.request_id, receipt.answer, receipt.time)
     db.execute("INSERT INTO receipts (author, request_id, answer, time) VALUES (?, ?, ?, ?)", row)
-    return Outcome(receipt.answer)
+    return Outcome(receipt.answer, contents=contents)
 
 
 def new_library(db: sqlite3.Connection, peer_id: str) -> int:
@@ -108,4 +111,5 @@ def forget(db: sqlite3.Connection, receipts_before: float, ended_before: float) 
     gone = db.execute(_FORGOTTEN).fetchall()
     db.executemany("UPDATE libraries SET abandoned = 0 WHERE peer_id = ?", gone)
     db.executemany("DELETE FROM chosen WHERE peer_id = ?", gone)
+    db.executemany("DELETE FROM dropping WHERE peer_id = ?", gone)
     db.executemany("DELETE FROM peers WHERE peer_id = ?", gone)

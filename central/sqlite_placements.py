@@ -1,12 +1,10 @@
-"""Placements in SQLite. Every function runs inside a transaction of its caller."""
+"""Placements in SQLite: their copies, and who is chosen. Every function runs inside a transaction of its caller."""
 
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from central.quotas import Placed, Quotas, check_placed
-from central.sqlite_catalogue import add_file, drop_unused
-from central.store import Copy, PendingPage, PlacementRecord
+from central.store import Copy, PlacedContent, PlacementRecord, UnsettledPage
 
 # A copy is confirmed when its peer stores the content: one truth, which a peer changes by what it publishes.
 _COPIES = """
@@ -17,58 +15,66 @@ SELECT live.peer_id, EXISTS (
   UNION
   SELECT peer_id FROM stored CROSS JOIN live USING (library) WHERE content_id = :content
 ) AS held CROSS JOIN live USING (peer_id)
-WHERE live.peer_id <> :author ORDER BY live.peer_id
+WHERE live.peer_id <> :author
+  AND NOT EXISTS (SELECT 1 FROM dropping WHERE content_id = :content AND dropping.peer_id = live.peer_id)
+ORDER BY live.peer_id
+"""
+_AWAY = """
+SELECT peer_id FROM stored CROSS JOIN peers USING (library)
+WHERE content_id = :content AND peer_id <> :author
+  AND NOT EXISTS (SELECT 1 FROM live WHERE live.peer_id = peers.peer_id)
+  AND NOT EXISTS (SELECT 1 FROM dropping WHERE content_id = :content AND dropping.peer_id = peers.peer_id)
+ORDER BY peer_id
 """
 _PLACEMENTS = """
-SELECT number, placement_id, author, placements.content_id, path, size, wanted
+SELECT number, placement_id, author, placements.content_id, path, size, wanted,
+  EXISTS (SELECT 1 FROM placements AS older WHERE older.successor = placements.number)
 FROM placements JOIN files ON files.id = file_id
 """
-_PENDING = """
-WHERE wanted > (
-  SELECT count(*) FROM stored CROSS JOIN live USING (library)
-  WHERE stored.content_id = placements.content_id AND live.peer_id <> placements.author
-) AND number > ? ORDER BY number LIMIT ?
+_CONFIRMED = """
+SELECT count(*) FROM stored CROSS JOIN live USING (library)
+WHERE stored.content_id = placements.content_id AND live.peer_id <> placements.author AND NOT EXISTS (
+  SELECT 1 FROM dropping WHERE dropping.content_id = stored.content_id AND dropping.peer_id = live.peer_id
+)
 """
-_PLACED = "SELECT count(*), coalesce(sum(bytes), 0) FROM placements WHERE author = ?"
-# Time and executable bit travel with a copy when its author is gone.
-_PLACE = """
-INSERT INTO placements (placement_id, author, content_id, file_id, wanted, bytes, modify_time, executable)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (author, content_id) DO UPDATE SET file_id = excluded.file_id, wanted = excluded.wanted,
-  bytes = excluded.bytes, modify_time = excluded.modify_time, executable = excluded.executable
-"""
-_AUTHORS_ENTRY = """
-SELECT modify_time, executable FROM entries JOIN peers USING (library) WHERE file_id = ? AND peer_id = ?
-"""
+_UNSETTLED = f"""
+WHERE number > ? AND (
+  wanted <> ({_CONFIRMED}) OR EXISTS (SELECT 1 FROM placements AS older WHERE older.successor = placements.number)
+) ORDER BY number LIMIT ?
+"""  # noqa: S608 - constants
 _CHOOSE = """
 INSERT INTO chosen (placement, peer_id) SELECT number, ? FROM placements WHERE placement_id = ?
 ON CONFLICT (placement, peer_id) DO UPDATE SET declined = 0
 """
 
 
-def place(db: sqlite3.Connection, placement: PlacementRecord, now: float, quotas: Quotas) -> None:
-    """Records a placement with its chosen copies, or changes the one of the same author and content.
-
-    Raises:
-        OverQuota: the author would have more placed than one may, and more than before.
-    """
-    author, content_id, wanted = placement.author, placement.content_id, placement.wanted
-    query = "SELECT file_id, bytes FROM placements WHERE author = ? AND content_id = ?"
-    before = db.execute(query, (author, content_id)).fetchall()
-    claimed = placement.size * wanted
-    placed = Placed(*db.execute(_PLACED, (author,)).fetchone())
-    after = Placed(placed.placements + 1 - len(before), placed.placed_bytes + claimed - sum(row[1] for row in before))
-    check_placed(quotas, placed, after)
-    file_id = add_file(db, placement.path, content_id, placement.size, now)
-    times = db.execute(_AUTHORS_ENTRY, (file_id, author)).fetchone() or (now, 0)
-    db.execute(_PLACE, (placement.placement_id, author, content_id, file_id, wanted, claimed, *times))
-    drop_unused(db, [row[0] for row in before if row[0] != file_id])
-    choose(db, placement.placement_id, [copy.peer_id for copy in placement.copies])
-
-
 def choose(db: sqlite3.Connection, placement_id: str, peer_ids: Sequence[str]) -> None:
     """Records chosen peers of a placement, also such that had declined; ignores an unknown placement."""
     db.executemany(_CHOOSE, [(peer_id, placement_id) for peer_id in peer_ids])
+
+
+def drop(db: sqlite3.Connection, content_id: bytes, peer_ids: Sequence[str]) -> None:
+    """Records that peers are to drop a content, and that they are not chosen for it any more."""
+    db.executemany(
+        "INSERT INTO dropping (content_id, peer_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        [(content_id, peer_id) for peer_id in peer_ids],
+    )
+    db.executemany(
+        "DELETE FROM chosen WHERE placement IN (SELECT number FROM placements WHERE content_id = ?) AND peer_id = ?",
+        [(content_id, peer_id) for peer_id in peer_ids],
+    )
+
+
+def is_kept(db: sqlite3.Connection, number: int) -> bool:
+    """Tells whether as many copies as wanted are confirmed on live peers."""
+    query = f"SELECT wanted <= ({_CONFIRMED}) FROM placements WHERE number = ?"  # noqa: S608 - constants
+    return bool(db.execute(query, (number,)).fetchone()[0])
+
+
+def is_stored(db: sqlite3.Connection, content_id: bytes) -> bool:
+    """Tells whether any peer, live or not, stores a content, as far as is remembered."""
+    query = "SELECT 1 FROM stored JOIN peers USING (library) WHERE content_id = ? LIMIT 1"
+    return db.execute(query, (content_id,)).fetchone() is not None
 
 
 def placement(db: sqlite3.Connection, placement_id: str) -> PlacementRecord | None:
@@ -84,16 +90,46 @@ def placement_of(db: sqlite3.Connection, author: str, content_id: bytes) -> Plac
     return None if row is None else _record(db, row)
 
 
-def pending(db: sqlite3.Connection, after: int, limit: int) -> PendingPage:
-    """Returns a page of the placements with fewer confirmed live copies than wanted, the oldest first."""
-    rows = db.execute(_PLACEMENTS + _PENDING, (after, limit)).fetchall()
-    return PendingPage(tuple(_record(db, row) for row in rows), rows[-1][0] if len(rows) == limit else None)
+def placed_content(db: sqlite3.Connection, content_id: bytes) -> PlacedContent:
+    """Returns what is to be known of the copies of a content."""
+    query = f"{_PLACEMENTS} WHERE placements.content_id = ? ORDER BY number"
+    placements = tuple(_record(db, row) for row in db.execute(query, (content_id,)).fetchall())
+    dropping = "SELECT peer_id FROM dropping CROSS JOIN live USING (peer_id) WHERE content_id = ? ORDER BY peer_id"
+    of_nobody = {"number": 0, "content": content_id, "author": ""}
+    return PlacedContent(
+        placements,
+        stored=tuple(peer_id for peer_id, _ in db.execute(_COPIES, of_nobody)),
+        away=tuple(peer_id for (peer_id,) in db.execute(_AWAY, of_nobody)),
+        dropping=tuple(peer_id for (peer_id,) in db.execute(dropping, (content_id,))),
+    )
+
+
+def to_drop(db: sqlite3.Connection, peer_id: str) -> list[bytes]:
+    """Returns the contents that a peer is to drop."""
+    query = "SELECT content_id FROM dropping WHERE peer_id = ? ORDER BY content_id"
+    return [content_id for (content_id,) in db.execute(query, (peer_id,))]
+
+
+def unsettled(db: sqlite3.Connection, after: int, limit: int) -> UnsettledPage:
+    """Returns a page of the placements that are to be looked at, the oldest first."""
+    rows = db.execute(_PLACEMENTS + _UNSETTLED, (after, limit)).fetchall()
+    return UnsettledPage(tuple(_record(db, row) for row in rows), rows[-1][0] if len(rows) == limit else None)
 
 
 def _record(db: sqlite3.Connection, row: tuple[Any, ...]) -> PlacementRecord:
-    number, placement_id, author, content_id, path, size, wanted = row
-    rows = db.execute(_COPIES, {"number": number, "content": content_id, "author": author})
-    copies = tuple(Copy(peer_id, bool(confirmed)) for peer_id, confirmed in rows)
+    number, placement_id, author, content_id, path, size, wanted, supersedes = row
+    values = {"number": number, "content": content_id, "author": author}
+    copies = tuple(Copy(peer_id, bool(confirmed)) for peer_id, confirmed in db.execute(_COPIES, values))
     query = "SELECT peer_id FROM chosen WHERE placement = ? AND declined ORDER BY peer_id"
-    declined = tuple(row[0] for row in db.execute(query, (number,)))
-    return PlacementRecord(placement_id, author, content_id, path, size, wanted, copies, declined)
+    return PlacementRecord(
+        placement_id,
+        author,
+        content_id,
+        path,
+        size,
+        wanted,
+        copies,
+        declined=tuple(peer_id for (peer_id,) in db.execute(query, (number,))),
+        away=tuple(peer_id for (peer_id,) in db.execute(_AWAY, values)),
+        supersedes=bool(supersedes),
+    )

@@ -7,7 +7,7 @@ from core.errors import NotPossible
 from core.own_directory import claim
 from core.private_files import keep_private
 
-VERSION = 2
+VERSION = 3
 FILE_NAME = "central.db"
 BUSY_MS = 5_000
 
@@ -16,7 +16,8 @@ BUSY_MS = 5_000
 # collected in small steps. `files` has one row for each path, content and size that any library or placement uses: only
 # one size of a content is true, but central cannot tell which, and a lie must not stand for what others publish.
 # `age` is -publish_time, so that one ascending index serves "newest first, then path". `grams` is kept in step by code:
-# a trigger would have FTS5 write a segment for each row, at five times the cost of a batch.
+# a trigger would have FTS5 write a segment for each row, at five times the cost of a batch. A placement with a
+# `successor` waits for that one, which is for newer bytes at its path. `dropping` has what peers are to delete.
 _TABLES = """
 CREATE TABLE receipts (
   author TEXT NOT NULL, request_id TEXT NOT NULL, answer BLOB NOT NULL, time REAL NOT NULL,
@@ -73,11 +74,12 @@ CREATE INDEX stored_by_content ON stored (content_id, library);
 CREATE TABLE placements (
   number INTEGER PRIMARY KEY, placement_id TEXT NOT NULL UNIQUE, author TEXT NOT NULL, content_id BLOB NOT NULL,
   file_id INTEGER NOT NULL REFERENCES files, wanted INTEGER NOT NULL, bytes INTEGER NOT NULL,
-  modify_time REAL NOT NULL, executable INTEGER NOT NULL,
+  modify_time REAL NOT NULL, executable INTEGER NOT NULL, successor INTEGER,
   UNIQUE (author, content_id)
 ) STRICT;
 CREATE INDEX placements_by_file ON placements (file_id);
-CREATE INDEX placements_by_author ON placements (author, bytes);
+CREATE INDEX placements_by_author ON placements (author, successor, bytes);
+CREATE INDEX placements_by_successor ON placements (successor) WHERE successor IS NOT NULL;
 CREATE INDEX placements_by_content ON placements (content_id);
 
 CREATE TABLE chosen (
@@ -86,6 +88,12 @@ CREATE TABLE chosen (
   PRIMARY KEY (placement, peer_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX chosen_by_peer ON chosen (peer_id);
+
+CREATE TABLE dropping (
+  content_id BLOB NOT NULL, peer_id TEXT NOT NULL,
+  PRIMARY KEY (content_id, peer_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dropping_by_peer ON dropping (peer_id);
 
 CREATE VIRTUAL TABLE grams USING fts5 (
   folded, content = 'files', content_rowid = 'id', detail = none, columnsize = 0,
@@ -103,6 +111,17 @@ UPDATE peers SET
   stored_count = (SELECT count(*) FROM stored WHERE stored.library = peers.library);
 UPDATE placements SET bytes = wanted * (SELECT size FROM files WHERE files.id = file_id);
 CREATE INDEX placements_by_author ON placements (author, bytes);
+""",
+    2: """
+ALTER TABLE placements ADD COLUMN successor INTEGER;
+DROP INDEX placements_by_author;
+CREATE INDEX placements_by_author ON placements (author, successor, bytes);
+CREATE INDEX placements_by_successor ON placements (successor) WHERE successor IS NOT NULL;
+CREATE TABLE dropping (
+  content_id BLOB NOT NULL, peer_id TEXT NOT NULL,
+  PRIMARY KEY (content_id, peer_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dropping_by_peer ON dropping (peer_id);
 """,
 }
 

@@ -19,7 +19,7 @@ _VISIBLE = """(
   EXISTS (SELECT 1 FROM entries CROSS JOIN live USING (library) WHERE file_id = files.id)
   OR EXISTS (
     SELECT 1 FROM placements CROSS JOIN stored USING (content_id) CROSS JOIN live USING (library)
-    WHERE file_id = files.id
+    WHERE file_id = files.id AND successor IS NULL
   )
 )"""
 # Materialized, so that the details are looked up for the files of the page only. Without a live publisher there are
@@ -36,7 +36,12 @@ SELECT path, content_id, size,
     SELECT library FROM files CROSS JOIN entries ON file_id = files.id WHERE files.content_id = page.content_id
     UNION SELECT library FROM stored WHERE stored.content_id = page.content_id
   ) CROSS JOIN live USING (library)),
-  age
+  age,
+  (SELECT coalesce(max(wanted), 0) FROM placements WHERE placements.content_id = page.content_id),
+  (SELECT count(*) FROM stored CROSS JOIN live USING (library)
+   WHERE stored.content_id = page.content_id AND NOT EXISTS (
+     SELECT 1 FROM dropping WHERE dropping.content_id = page.content_id AND dropping.peer_id = live.peer_id
+   ))
 FROM page ORDER BY
 """
 
@@ -77,8 +82,8 @@ def list_files(db: sqlite3.Connection, query: FileQuery) -> Page[FoundFile]:
     page = f"SELECT id, path, folded, content_id, size, age {source} WHERE {where} ORDER BY {keys} LIMIT :limit"
     rows = db.execute(f"WITH page AS MATERIALIZED ({page}) {_DETAILS} {keys}", values).fetchall()
     files = tuple(
-        FoundFile(path, content_id, size, modified, bool(executable), holders, -age)
-        for path, content_id, size, modified, executable, holders, age in rows[: query.limit]
+        FoundFile(path, content_id, size, modified, bool(executable), holders, -age, wanted, live)
+        for path, content_id, size, modified, executable, holders, age, wanted, live in rows[: query.limit]
     )
     return Page(files, _key(files[-1], query.order) if len(rows) > query.limit else None)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from central import sqlite_catalogue as catalogue
+from central import sqlite_claims as claims
 from central import sqlite_members as members
 from central import sqlite_placements as placements
 from central import sqlite_search as search
@@ -26,10 +27,11 @@ from central.store import (
     Outcome,
     Page,
     PeerRecord,
-    PendingPage,
+    PlacedContent,
     PlacementRecord,
     Receipt,
     SessionEnd,
+    UnsettledPage,
 )
 from core.errors import Unreachable
 
@@ -179,11 +181,23 @@ class SqliteStore:
         Raises:
             OverQuota: the author would have too much placed.
         """
-        return await self._mutate(receipt, lambda db: placements.place(db, placement, receipt.time, quotas))
+        return await self._mutate(receipt, lambda db: claims.place(db, placement, receipt.time, quotas))
 
     async def add_copies(self, placement_id: str, peer_ids: Sequence[str]) -> None:
         """Records further chosen peers of a placement."""
         await self._write(lambda db: placements.choose(db, placement_id, peer_ids))
+
+    async def drop_copies(self, content_id: bytes, peer_ids: Sequence[str]) -> None:
+        """Records that these peers are to drop a content."""
+        await self._write(lambda db: placements.drop(db, content_id, peer_ids))
+
+    async def end_placement(self, author: str, content_id: bytes, receipt: Receipt) -> Outcome:
+        """Ends the author's placement of a content, and those that wait for it; none is fine too."""
+        return await self._mutate(receipt, lambda db: claims.end_of(db, author, content_id))
+
+    async def retire(self, placement_id: str) -> list[bytes]:
+        """Ends the placements that wait for this one, and returns their contents."""
+        return await self._write(lambda db: claims.retire(db, placement_id))
 
     async def placement(self, placement_id: str) -> PlacementRecord | None:
         """Returns a placement, or None."""
@@ -197,9 +211,17 @@ class SqliteStore:
         """Returns the peer ids of all live holders, published or stored."""
         return await self._read(lambda db: catalogue.holders_of(db, content_id))
 
-    async def pending_placements(self, after: int, limit: int) -> PendingPage:
-        """Returns a page of the placements with fewer confirmed live copies than wanted, the oldest first."""
-        return await self._read(lambda db: placements.pending(db, after, limit))
+    async def placed_content(self, content_id: bytes) -> PlacedContent:
+        """Returns what is to be known of the copies of a content."""
+        return await self._read(lambda db: placements.placed_content(db, content_id))
+
+    async def to_drop(self, peer_id: str) -> list[bytes]:
+        """Returns the contents that a peer is to drop, whether it is live or not."""
+        return await self._read(lambda db: placements.to_drop(db, peer_id))
+
+    async def unsettled_placements(self, after: int, limit: int) -> UnsettledPage:
+        """Returns a page of the placements that are to be looked at, the oldest first."""
+        return await self._read(lambda db: placements.unsettled(db, after, limit))
 
     async def purge(self, receipts_before: float, ended_before: float) -> None:
         """Removes what is older than these times, in small steps between which others may write."""
@@ -207,7 +229,9 @@ class SqliteStore:
         while await self._write(lambda db: catalogue.collect(db, receipts_before)):
             pass
 
-    async def _mutate(self, receipt: Receipt, effect: Callable[[sqlite3.Connection], None]) -> Outcome:
+    async def _mutate(
+        self, receipt: Receipt, effect: Callable[[sqlite3.Connection], tuple[bytes, ...] | None]
+    ) -> Outcome:
         return await self._write(lambda db: members.once(db, receipt, lambda: effect(db)))
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:

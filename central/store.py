@@ -45,10 +45,16 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The answer that stands. `repeated` means that the request had been answered before and nothing changed now."""
+    """The answer that stands.
+
+    Attributes:
+        repeated: the request had been answered before, and nothing changed now.
+        contents: those whose placements were begun, changed or ended by it.
+    """
 
     answer: bytes
     repeated: bool = False
+    contents: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One path with one content, of one size as told, that live peers publish, or store copies of for a placement."""
+    """One path with one content, of one size as told, that live peers publish, or store copies of for a placement.
+
+    `wanted_copies` is the most that any owner of the content wants, `live_copies` are confirmed ones on live peers.
+    """
 
     path: str
     content_id: bytes
@@ -121,6 +130,8 @@ class FoundFile:
     executable: bool
     holder_count: int
     publish_time: float
+    wanted_copies: int = 0
+    live_copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +157,10 @@ class PlacementRecord:
 
     Attributes:
         copies: live peers that were chosen, or that store the content unasked; never the author. By peer id. A copy is
-            confirmed when its peer has published it as `stored`.
+            confirmed when its peer has published it as `stored`. A copy that is to be dropped is none.
         declined: peers that turned the copy down since they were last chosen, by peer id.
+        away: peers that store the content, as far as is remembered, and are not live; never the author. By peer id.
+        supersedes: whether there is a placement of older bytes, which stays until this one is kept.
     """
 
     placement_id: str
@@ -158,6 +171,30 @@ class PlacementRecord:
     wanted: int
     copies: tuple[Copy, ...] = ()
     declined: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
+    supersedes: bool = False
+
+    @property
+    def confirmed(self) -> int:
+        """How many of the copies are confirmed."""
+        return sum(copy.confirmed for copy in self.copies)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedContent:
+    """All that is to be known of the copies of one content.
+
+    Attributes:
+        placements: of all its owners, the oldest first; none when nobody wants copies of it any more.
+        stored: live peers that store it, for anybody or for nobody, by peer id; not those that are to drop it.
+        away: the same of peers that are not live, as far as is remembered.
+        dropping: live peers that are to drop their copy, by peer id.
+    """
+
+    placements: tuple[PlacementRecord, ...] = ()
+    stored: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
+    dropping: tuple[str, ...] = ()
 
 
 class Order(StrEnum):
@@ -196,8 +233,8 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class PendingPage:
-    """Placements with too few copies, and the number to go on from; None at the end."""
+class UnsettledPage:
+    """Placements that are to be looked at, and the number to go on from; None at the end."""
 
     items: tuple[PlacementRecord, ...] = ()
     next: int | None = None
@@ -257,8 +294,12 @@ class Store(Protocol):
 
         Base version 0 first drops every entry and stored copy of the peer. `stored` confirms copies of placements, also
         when central had not chosen the peer. `dropped` contents and `declined` placements lose this peer's copy; the
-        latter remember it. Replaces entries by path: where the author of a placement publishes other bytes at its path,
-        the placement ends.
+        latter remember it.
+
+        Replaces entries by path. Where the author of a placement publishes other bytes at its path, the placement goes
+        on to these: another one of as many copies is made for them, unless `quotas` do not allow that. The older one
+        stays until the new one is kept, but is not listed; of several only the last that was kept, and none that nobody
+        stores.
 
         Raises:
             SessionUnknown: the peer is not known (any more).
@@ -306,6 +347,21 @@ class Store(Protocol):
         """Records further chosen peers of a placement."""
         ...
 
+    async def drop_copies(self, content_id: bytes, peer_ids: Sequence[str]) -> None:
+        """Records that these peers are to drop a content: from now on they neither have a copy nor are chosen."""
+        ...
+
+    async def end_placement(self, author: str, content_id: bytes, receipt: Receipt) -> Outcome:
+        """Ends the author's placement of a content, and those of older bytes that wait for it; none is fine too.
+
+        Whoever stores or was chosen for a content that nobody else wants is to drop it, whether live or not.
+        """
+        ...
+
+    async def retire(self, placement_id: str) -> list[bytes]:
+        """Ends the placements of older bytes that wait for this one, as `end_placement`, and returns their contents."""
+        ...
+
     async def placement(self, placement_id: str) -> PlacementRecord | None:
         """Returns a placement, or None."""
         ...
@@ -314,14 +370,23 @@ class Store(Protocol):
         """Returns the author's placement of a content, or None."""
         ...
 
+    async def placed_content(self, content_id: bytes) -> PlacedContent:
+        """Returns what is to be known of the copies of a content."""
+        ...
+
+    async def to_drop(self, peer_id: str) -> list[bytes]:
+        """Returns the contents that a peer is to drop, whether it is live or not."""
+        ...
+
     async def holders_of(self, content_id: bytes) -> set[str]:
         """Returns the peer ids of all live holders, published or stored."""
         ...
 
-    async def pending_placements(self, after: int, limit: int) -> PendingPage:
-        """Returns a page of the placements with fewer confirmed live copies than wanted, the oldest first.
+    async def unsettled_placements(self, after: int, limit: int) -> UnsettledPage:
+        """Returns a page of the placements that are to be looked at, the oldest first.
 
-        `after` is 0, or `next` of the page before; what changes between two pages may or may not be seen.
+        Those with fewer or more confirmed live copies than wanted, and those that older ones wait for. `after` is 0, or
+        `next` of the page before; what changes between two pages may or may not be seen.
         """
         ...
 

@@ -38,6 +38,7 @@ RULES: dict[str, frozenset[Role]] = {
     "/relevo.v1.CentralDirectory/Heartbeat": _PEER,
     "/relevo.v1.CentralDirectory/PublishFiles": _PEER,
     "/relevo.v1.CentralDirectory/PlaceFile": _PEER,  # the author has signed it; the caller may be a neighbour
+    "/relevo.v1.CentralDirectory/EndPlacement": _PEER,  # likewise
     "/relevo.v1.CentralDirectory/ReportHolder": _PEER,
     "/relevo.v1.CentralDirectory/ReportProbe": _PEER,  # the suspect has signed it; the caller is whoever reached it
     "/relevo.v1.CentralDirectory/GetNeighbours": _MEMBER,
@@ -51,6 +52,7 @@ RULES: dict[str, frozenset[Role]] = {
     "/relevo.v1.PeerRelay/LocateFiles": _MEMBER,
     "/relevo.v1.PeerRelay/GetNeighbours": _MEMBER,
     "/relevo.v1.PeerRelay/PlaceFile": _PEER,
+    "/relevo.v1.PeerRelay/EndPlacement": _PEER,
     "/relevo.v1.PeerRelay/GetManifest": _MEMBER,
     "/relevo.v1.PeerRelay/GetBlock": _PEER,
     "/relevo.v1.PeerRelay/GetContents": _PEER,
@@ -70,6 +72,7 @@ RULES: dict[str, frozenset[Role]] = {
     "/relevo.v1.PeerControl/SetTransferPriority": _OWNER,
     "/relevo.v1.PeerControl/SetRateLimits": _OWNER,
     "/relevo.v1.PeerControl/GetPlacement": _OWNER,
+    "/relevo.v1.PeerControl/EndPlacement": _OWNER,
     "/relevo.v1.PeerControl/Logout": _OWNER,
     "/relevo.v1.Enrolment/Enroll": _ANYBODY,
     "/relevo.v1.Enrolment/Renew": _ANYBODY,

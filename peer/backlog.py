@@ -26,7 +26,7 @@ class Backlog:
 
         Args:
             published: what central holds.
-            confirm: contents to name again if they are stored.
+            confirm: contents to name again, stored or not.
         """
         library, touched = self._library, self._library.take_touched()
         if self._everything:

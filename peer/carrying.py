@@ -84,6 +84,10 @@ class DirectCarrier:
         """Carries CentralDirectory.PlaceFile unchanged; raises its errors, or Unreachable."""
         return await self._routes.at_central(lambda central: central.PlaceFile(request, timeout=TIMEOUT))
 
+    async def end_placement(self, request: pb2.EndPlacementRequest) -> pb2.EndPlacementResponse:
+        """Carries CentralDirectory.EndPlacement unchanged; raises its errors, or Unreachable."""
+        return await self._routes.at_central(lambda central: central.EndPlacement(request, timeout=TIMEOUT))
+
     async def _look_up(self, request: Message, call: Callable[[Any], Awaitable[T]]) -> T:
         key = (type(request), request.SerializeToString(deterministic=True))
         return await self._joined.run(key, lambda: self._routes.at_central(call))

@@ -10,6 +10,7 @@ from peer.commands.limiting import limit
 from peer.commands.listing import ls
 from peer.commands.network import neighbour, peers
 from peer.commands.put import put
+from peer.commands.rm import rm
 from peer.commands.serve import serve
 from peer.commands.state import logout, status, transfers
 from peer.commands.steering import cancel, pause, priority, resume
@@ -51,7 +52,7 @@ def menu(home: Path) -> None:
     interactive.run(home)
 
 
-for command in (serve, ls, get, put, peers, neighbour, status, transfers, limit, logout):
+for command in (serve, ls, get, put, rm, peers, neighbour, status, transfers, limit, logout):
     relevo.add_command(command)
 for command in (pause, resume, cancel, priority):
     relevo.add_command(command)

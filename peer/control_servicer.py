@@ -209,5 +209,12 @@ class ControlServicer(PeerControlServicer):
             download_bytes_per_second=round(self._parts.transfers.limiter.rate),
         )
 
+    async def EndPlacement(
+        self, request: pb2.PeerControlEndPlacementRequest, context: Context
+    ) -> pb2.PeerControlEndPlacementResponse:
+        response = await self._parts.uploads.give_up(request.content_id)
+        own = self._parts.library.own_location(request.content_id)
+        return pb2.PeerControlEndPlacementResponse(response=response, shared_location=utf8(str(own)) if own else "")
+
     async def Logout(self, request: pb2.PeerControlLogoutRequest, context: Context) -> pb2.PeerControlLogoutResponse:
         return pb2.PeerControlLogoutResponse(confirmed=await self._parts.leave())

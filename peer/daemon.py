@@ -222,6 +222,7 @@ class Peer:
             steps.push_async_callback(self.server.stop, DRAIN)
             steps.callback(self.unfinished.close)
             steps.push_async_callback(self.transfers.close)
+            steps.push_async_callback(self.storing.close)
             steps.push_async_callback(self.control.not_serving)
             steps.push_async_callback(self.server.not_serving)
             await self.leave()

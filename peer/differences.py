@@ -76,10 +76,12 @@ def differences(
         published: what central holds.
         files: what the library has at some paths, None for nothing. Others are taken to be as they were published.
         stored: the same of some contents: whether they are stored.
-        confirm: contents to name again if they are stored.
+        confirm: contents to name again, stored or not.
     """
     removed = [path for path, file in files.items() if file is None and path in published.files]
-    dropped = [content for content, here in stored.items() if not here and content in published.stored]
+    dropped = [
+        content for content, here in stored.items() if not here and (content in published.stored or content in confirm)
+    ]
     held = [
         content for content, here in stored.items() if here and (content not in published.stored or content in confirm)
     ]

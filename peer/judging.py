@@ -24,8 +24,8 @@ class Worth(Enum):
     """What an answer is worth when a neighbour brings it.
 
     GOOD names something of the right form: whoever acts on it finds out whether it is true, as blocks prove themselves.
-    PROMISE is one that nobody finds out: central will care for copies. EMPTY names nothing. UNFIT is no answer to what
-    was asked.
+    PROMISE is one that nobody finds out: central will care for copies, or has given them up. EMPTY names nothing. UNFIT
+    is no answer to what was asked.
     """
 
     GOOD = auto()
@@ -107,6 +107,21 @@ def _placement(request: pb2.PlaceFileRequest, answer: pb2.PlaceFileResponse) -> 
     return Worth.PROMISE if fits else Worth.UNFIT
 
 
+def _ended(request: pb2.EndPlacementRequest, answer: pb2.EndPlacementResponse) -> Worth:
+    details, placement = pb2.EndPlacementDetails(), answer.placement
+    try:
+        details.ParseFromString(request.signed.payload)
+    except DecodeError:
+        return Worth.UNFIT
+    fits = (
+        placement.content_id == details.content_id
+        and not path_problem(placement.path)
+        and len(placement.placement_id) == _ID_DIGITS
+        and _are_peers(copy.peer for copy in placement.copies)
+    )
+    return Worth.PROMISE if fits else Worth.UNFIT
+
+
 def _are_peers(infos: Iterable[PeerInfo]) -> bool:
     return all(map(_is_peer, infos))
 
@@ -126,4 +141,5 @@ _JUDGES: dict[str, Callable[[Any, Any], Worth]] = {
     "LocateFiles": _many_holders,
     "GetNeighbours": _neighbours,
     "PlaceFile": _placement,
+    "EndPlacement": _ended,
 }

@@ -89,7 +89,7 @@ class Publisher:
             self.logged_in(version)
 
     def confirm(self, content_id: bytes) -> None:
-        """Names a stored content to central once more, for a directive that asks for what is here already."""
+        """Tells central once more whether a content is stored here, for a directive that is carried out already."""
         self._confirm.add(content_id)
         self._wake.set()
 
@@ -245,7 +245,7 @@ class Publisher:
             self._sending, self._doubts = False, 0
         self._published.apply(batch)
         self._published.version = response.catalogue_version
-        self._confirm.difference_update(batch.stored)
+        self._confirm.difference_update(batch.stored, batch.dropped)
         for placement_id, _ in batch.declined:
             self._declined.pop(placement_id, None)
         if batch.removed:

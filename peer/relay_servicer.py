@@ -51,6 +51,10 @@ class Carrier(Protocol):
         """Carries CentralDirectory.PlaceFile."""
         ...
 
+    async def end_placement(self, request: central_pb2.EndPlacementRequest) -> central_pb2.EndPlacementResponse:
+        """Carries CentralDirectory.EndPlacement."""
+        ...
+
     async def get_neighbours(self, request: central_pb2.GetNeighboursRequest) -> central_pb2.GetNeighboursResponse:
         """Carries CentralDirectory.GetNeighbours."""
         ...
@@ -108,6 +112,12 @@ class RelayServicer(PeerRelayServicer):
     ) -> pb2.PeerRelayPlaceFileResponse:
         with self._carrying(context):
             return pb2.PeerRelayPlaceFileResponse(response=await self._carrier.place_file(request.request))
+
+    async def EndPlacement(
+        self, request: pb2.PeerRelayEndPlacementRequest, context: "Context"
+    ) -> pb2.PeerRelayEndPlacementResponse:
+        with self._carrying(context):
+            return pb2.PeerRelayEndPlacementResponse(response=await self._carrier.end_placement(request.request))
 
     async def GetNeighbours(
         self, request: pb2.PeerRelayGetNeighboursRequest, context: "Context"

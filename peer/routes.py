@@ -110,6 +110,10 @@ class Routes:
         """Answers CentralDirectory.PlaceFile. Raises its errors, or Unreachable when nobody answers."""
         return await self._call("PlaceFile", request)
 
+    async def end_placement(self, request: pb2.EndPlacementRequest) -> tuple[pb2.EndPlacementResponse, Taken]:
+        """Answers CentralDirectory.EndPlacement. Raises its errors, or Unreachable when nobody answers."""
+        return await self._call("EndPlacement", request)
+
     async def get_neighbours(self, request: pb2.GetNeighboursRequest) -> tuple[pb2.GetNeighboursResponse, Taken]:
         """Answers CentralDirectory.GetNeighbours. Raises its errors, or Unreachable when nobody answers."""
         return await self._call("GetNeighbours", request)

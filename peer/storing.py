@@ -1,6 +1,7 @@
-"""Storing copies for others: carries out central's store directives within a quota."""
+"""Storing copies for others: carries out central's directives to store and to drop them, within a quota."""
 
 import asyncio
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from core.content import DIGEST_BYTES
 from peer import rooted
 from peer.disk_errors import disk_error
 from peer.library import Library
+from peer.partial import partial_name
 from peer.progress import Progress
 from peer.publishing import Publisher
 from peer.transfer import Downloader, FetchRequest
 from peer.transfers import Kind, State, Transfer, Transfers
 from relevo.v1 import central_directory_pb2 as pb2
 
+log = logging.getLogger("relevo.storing")
 # Copies that are fetched at the same time.
 AT_ONCE = 4
 # Copies that are fetched or wait for it; whatever central asks for beyond them is declined.
@@ -36,7 +39,9 @@ class _Promise:
 
 
 class Storing:
-    """Fetches what central asks for, confirms what is on disk, and declines what does not fit.
+    """Fetches what central asks for, confirms what is on disk, declines what does not fit, drops what nobody wants.
+
+    Only copies for others are ever dropped: what the user shares or has fetched lies elsewhere.
 
     Args:
         quota: most bytes to keep for others.
@@ -61,6 +66,7 @@ class Storing:
         self._home = home
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._under_way: dict[bytes, _Promise] = {}
+        self._dropping: dict[bytes, asyncio.Task[None]] = {}
 
     @property
     def used_bytes(self) -> int:
@@ -84,17 +90,24 @@ class Storing:
     def obey(self, directives: list[pb2.Directive]) -> None:
         """Takes directives, which central repeats until they are confirmed or declined."""
         for directive in directives:
-            if directive.WhichOneof("action") == "store":
-                self._store(directive.store)
+            match directive.WhichOneof("action"):
+                case "store":
+                    self._store(directive.store)
+                case "drop":
+                    self._drop(directive.drop.content_id)
 
     def _store(self, store: pb2.StoreDirective) -> None:
         content_id, size = store.content_id, store.size_bytes
         if len(content_id) != DIGEST_BYTES:
             self._publisher.decline(store.placement_id, "the directive names no content")
+        elif content_id in self._dropping:
+            return  # it was told before central heard that this is being dropped; if it still wants it, it asks again
         elif self._library.stores(content_id):
             self._publisher.confirm(content_id)
         elif content_id in self._under_way:
-            self._under_way[content_id].asked_for.add(store.placement_id)
+            # Who tells another size of the same content is not served by this, and shall not have this declined either.
+            if self._under_way[content_id].size == size:
+                self._under_way[content_id].asked_for.add(store.placement_id)
         elif size > self.free_bytes():
             self._publisher.decline(store.placement_id, "no room within the quota")
         elif len(self._under_way) >= MOST_PROMISED:
@@ -111,15 +124,54 @@ class Storing:
             self._under_way[content_id] = _Promise(size, asked_for, transfer)
             transfer.ended.add_done_callback(lambda _: self._under_way.pop(content_id))
 
+    def _drop(self, content_id: bytes) -> None:
+        if len(content_id) == DIGEST_BYTES and content_id not in self._dropping:
+            task = asyncio.create_task(self._delete(content_id))
+            self._dropping[content_id] = task
+            task.add_done_callback(lambda _: self._dropping.pop(content_id))
+
+    async def _delete(self, content_id: bytes) -> None:
+        """Deletes a copy, or what there is of it, and tells central; when it fails, central is going to ask again."""
+        promise = self._under_way.get(content_id)
+        try:
+            if promise is not None:
+                promise.asked_for.clear()
+                await self._transfers.cancel(promise.transfer.transfer_id)
+            await self._library.drop_stored(content_id)
+            await self._discard(content_id)
+        except errors.RelevoError as error:
+            log.warning("a copy that nobody wants any more stays: %s", error)
+            await asyncio.sleep(RETRY_PAUSE)
+        else:
+            self._publisher.confirm(content_id)
+
+    async def _discard(self, content_id: bytes) -> None:
+        """Removes what was fetched of a copy that is not going to be whole: no quota counts it."""
+        directory = self._library.store_path(content_id).parent
+        try:
+            await asyncio.to_thread(rooted.remove, directory, partial_name(content_id))
+        except OSError as error:
+            log.warning("what was fetched of %s stays in %s: %s", content_id.hex(), directory, error.strerror)
+
+    async def close(self) -> None:
+        """Ends what is being dropped; what is not by then is told again at the next start."""
+        tasks = list(self._dropping.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _keep(self, transfer: Transfer, size: int, asked_for: set[str]) -> None:
         try:
             await self._patiently(transfer, size, asked_for)
         except asyncio.CancelledError:
             self._decline(asked_for, "the user of the storing peer stopped it")
+            if transfer.cancelled:  # else the daemon is stopping, and goes on with it next time
+                await self._discard(transfer.content_id)
             raise
         except Exception as error:
             known = isinstance(error, errors.RelevoError)
             self._decline(asked_for, str(error) if known else "the storing peer failed; its log has the details")
+            await self._discard(transfer.content_id)
             raise
 
     async def _patiently(self, transfer: Transfer, size: int, asked_for: set[str]) -> None:

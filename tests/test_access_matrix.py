@@ -65,8 +65,10 @@ CENTRAL, RELAY, CONTROL, JOINING = (
 # What changes something, or costs much, is for peers only; an operator looks on.
 FOR_PEERS_ONLY = {
     f"/{CENTRAL}/{name}"
-    for name in ("Login", "Logout", "Heartbeat", "PublishFiles", "PlaceFile", "ReportHolder", "ReportProbe")
-} | {f"/{RELAY}/{name}" for name in ("PlaceFile", "GetBlock", "GetContents", "Probe")}
+    for name in (
+        "Login", "Logout", "Heartbeat", "PublishFiles", "PlaceFile", "EndPlacement", "ReportHolder", "ReportProbe",
+    )
+} | {f"/{RELAY}/{name}" for name in ("PlaceFile", "EndPlacement", "GetBlock", "GetContents", "Probe")}  # fmt: skip
 
 
 def allowed(method: str) -> set[Role]:

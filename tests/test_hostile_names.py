@@ -80,7 +80,9 @@ METHODS = {
 PAYLOADS = {
     "CentralDirectory.Login": central_pb2.LoginDetails,
     "CentralDirectory.PlaceFile": central_pb2.PlaceFileDetails,
+    "CentralDirectory.EndPlacement": central_pb2.EndPlacementDetails,
     "PeerRelay.PlaceFile": central_pb2.PlaceFileDetails,
+    "PeerRelay.EndPlacement": central_pb2.EndPlacementDetails,
     "Enrolment.Enroll": enrolment_pb2.EnrollDetails,
     "Enrolment.Renew": None,  # nothing
 }
@@ -115,6 +117,7 @@ FIELDS = {
     "CentralDirectory.PlaceFile": {
         "signed.author": ID, "signed.request_id": ID, "signed.method": ID, "details.path": PATH,
     },
+    "CentralDirectory.EndPlacement": {"signed.author": ID, "signed.request_id": ID, "signed.method": ID},
     "CentralDirectory.GetPlacement": {"placement_id": ID},
     "CentralDirectory.ReportHolder": {"peer_id": ID, "session_id": ID, "holder_peer_id": ID},
     "PeerRelay.ListFiles": {
@@ -124,6 +127,9 @@ FIELDS = {
     "PeerRelay.PlaceFile": {
         "request.signed.author": ID, "request.signed.request_id": ID, "request.signed.method": ID,
         "details.path": PATH,
+    },
+    "PeerRelay.EndPlacement": {
+        "request.signed.author": ID, "request.signed.request_id": ID, "request.signed.method": ID,
     },
     "PeerRelay.GetNeighbours": {"request.peer_id": ID},
     "Enrolment.Enroll": {
@@ -261,6 +267,8 @@ class Victims:
             return kind(name="ana", addresses=["127.0.0.1:4321"], min_protocol_version=1, max_protocol_version=1)
         if kind is central_pb2.PlaceFileDetails:
             return kind(content_id=digest(b"x"), path="x", replicas=1)
+        if kind is central_pb2.EndPlacementDetails:
+            return kind(content_id=digest(b"x"))
         if kind is enrolment_pb2.EnrollDetails:
             return kind(invitation_id=self.token.invitation_id, secret=bytes(len(self.token.secret)), name="ana")
         return None

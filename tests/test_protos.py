@@ -87,6 +87,7 @@ def test_a_holder_is_asked_for_contents_and_never_for_a_place(name):
 
 def test_a_directive_names_a_content_and_never_a_place():
     assert_no_place(central_directory_pb2.StoreDirective.DESCRIPTOR)
+    assert_no_place(central_directory_pb2.DropDirective.DESCRIPTOR)
     # An identifier, which is looked up, and who a suspect is are the only text; neither is joined to a path.
     texts = {
         field.name
@@ -158,9 +159,9 @@ def test_times_are_messages_and_sizes_say_their_unit():
 
 
 def test_a_carried_call_holds_exactly_what_central_is_asked():
-    carried = [method for method in METHODS if method.containing_service.name == "PeerRelay"][:5]
+    carried = [method for method in METHODS if method.containing_service.name == "PeerRelay"][:6]
     central = central_directory_pb2.DESCRIPTOR.services_by_name["CentralDirectory"]
-    names = ["ListFiles", "LocateFile", "LocateFiles", "PlaceFile", "GetNeighbours"]
+    names = ["ListFiles", "LocateFile", "LocateFiles", "PlaceFile", "EndPlacement", "GetNeighbours"]
     assert [method.name for method in carried] == names
     for method in carried:
         original = central.methods_by_name[method.name]

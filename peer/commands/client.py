@@ -197,6 +197,10 @@ class Daemon:
         envelope = pb2.PeerControlGetPlacementRequest(request=request)
         return self._call(self._stub.GetPlacement, envelope).response.placement
 
+    def end_placement(self, content_id: bytes) -> pb2.PeerControlEndPlacementResponse:
+        """Gives up the claim to copies of a content, and returns what that ended."""
+        return self._call(self._stub.EndPlacement, pb2.PeerControlEndPlacementRequest(content_id=content_id))
+
     def logout(self) -> bool:
         """Makes the daemon log out and stop; returns whether central confirmed."""
         return self._call(self._stub.Logout, pb2.PeerControlLogoutRequest()).confirmed

@@ -66,18 +66,20 @@ def _is_directory(daemon: Daemon, name: str) -> bool:
         return False
 
 
-def resolve(daemon: Daemon, name: str) -> CatalogueFile:
+def resolve(daemon: Daemon, name: str, command: str = "get") -> CatalogueFile:
     """Returns the one file that `name` means: a path, a last part, or at least four digits of a content id.
+
+    `command` is what to use with another name when there are several.
 
     Raises:
         NotFound: there is none.
         Choose: there are several, with different bytes.
         Unreachable: nobody can be asked.
     """
-    return chosen(name, daemon.candidates(normal(name)))
+    return chosen(name, daemon.candidates(normal(name)), command)
 
 
-def chosen(name: str, candidates: Iterable[CatalogueFile]) -> CatalogueFile:
+def chosen(name: str, candidates: Iterable[CatalogueFile], command: str = "get") -> CatalogueFile:
     """Returns the one of `candidates` that `name` means; the same bytes under several paths are one file.
 
     Raises:
@@ -97,6 +99,6 @@ def chosen(name: str, candidates: Iterable[CatalogueFile]) -> CatalogueFile:
     ]
     raise Choose(
         f"{name!r} is the name of {len(contents)} different files; choose one by its id, "
-        f"such as `relevo get {rows[0][0]}`",
+        f"such as `relevo {command} {rows[0][0]}`",
         show.table(("ID", ">SIZE", "HELD BY", "PATH"), rows)[1:],
     )

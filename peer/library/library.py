@@ -266,6 +266,11 @@ class Library:
         log.warning("%s is withdrawn: %s", printable(str(place.location)), error)
         await self._withdraw(content_id, place, changed=isinstance(error, Corrupt))
 
+    def own_location(self, content_id: bytes) -> Path | None:
+        """Returns where the user's own file with these bytes lies, shared or fetched; None when only a copy is kept."""
+        place = self._holdings.place(content_id)
+        return None if place is None or place.kind is PlaceKind.STORED else place.location
+
     async def find_local(self, content_id: bytes) -> Path | None:
         """Returns where a file with these bytes lies, absolute, for copying; None when there is none.
 

@@ -27,6 +27,7 @@ LOGIN = "/relevo.v1.CentralDirectory/Login"
 ENROLL = "/relevo.v1.Enrolment/Enroll"
 RENEW = "/relevo.v1.Enrolment/Renew"
 PLACE_FILE = "/relevo.v1.CentralDirectory/PlaceFile"
+END_PLACEMENT = "/relevo.v1.CentralDirectory/EndPlacement"
 PATIENCE = 20.0
 
 
@@ -168,6 +169,13 @@ class Peer:
 
     async def place(self, content, **changed):
         return (await self.stub.PlaceFile(self.place_request(content, **changed))).placement
+
+    def end_request(self, content, request_id=""):
+        details = pb2.EndPlacementDetails(content_id=content)
+        return pb2.EndPlacementRequest(signed=self.signed(END_PLACEMENT, details, request_id))
+
+    async def end(self, content, **changed):
+        return await self.stub.EndPlacement(self.end_request(content, **changed))
 
     async def neighbours(self):
         answer = await self.stub.GetNeighbours(pb2.GetNeighboursRequest(peer_id=self.id))

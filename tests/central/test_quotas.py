@@ -211,7 +211,10 @@ async def test_the_placement_after_the_last_is_refused_and_chooses_nobody(networ
     assert caught.error.retry_after == 7.0
     assert len((await beats.beat()).directives) == 2
     assert (await author.place(content(1), path="1", replicas=3)).wanted_copies == 3
-    await author.publish({"0": content(8)})  # other bytes end the placement of the old ones
+    await author.publish({"0": content(8)})  # the placement goes on to other bytes, and is no further one
+    with fails_with(errors.OverQuota):
+        await network.stub.PlaceFile(request)
+    await author.end(content(8))
     assert (await network.stub.PlaceFile(request)).placement.path == "2"
 
 

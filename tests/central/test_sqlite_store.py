@@ -80,6 +80,38 @@ async def test_a_newer_schema_is_refused(data):
             await SqliteStore.open(data)
 
 
+LIKE_SCHEMA_2 = (
+    "DROP TABLE dropping",
+    "DROP INDEX placements_by_successor",
+    "DROP INDEX placements_by_author",
+    "ALTER TABLE placements DROP COLUMN successor",
+    "CREATE INDEX placements_by_author ON placements (author, bytes)",
+    "PRAGMA user_version = 2",
+)
+
+
+def schema(data):
+    """Returns what the database is made of, without the spaces between."""
+    found = rows(data, "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'grams%' AND sql IS NOT NULL")
+    return {name: "".join(sql.split()) for name, sql in found}
+
+
+async def test_a_database_of_the_second_schema_becomes_like_a_new_one_and_keeps_its_placements(data):
+    store = await SqliteStore.open(data)
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"))
+    await store.place(PlacementRecord("1" * 32, ANA, X, "f", 10, 3), Receipt(ANA, "place", b"", 1.0), Quotas())
+    await store.close()
+    new = schema(data)
+    for change in LIKE_SCHEMA_2:
+        rows(data, change)
+    assert schema(data).keys() != new.keys()
+    store = await SqliteStore.open(data)
+    assert (await store.placement("1" * 32)).wanted == 3
+    await store.close()
+    assert schema(data) == new
+
+
 async def test_a_database_of_the_first_schema_gets_the_counts_that_limits_need(data):
     counts = "SELECT file_count, path_bytes, stored_count FROM peers ORDER BY peer_id"
     store = await SqliteStore.open(data)
@@ -90,6 +122,7 @@ async def test_a_database_of_the_first_schema_gets_the_counts_that_limits_need(d
     before = rows(data, counts)
     assert before == [(2, 5, 2), (0, 0, 0)]
     for change in (
+        *LIKE_SCHEMA_2,
         "DROP INDEX placements_by_author",
         "ALTER TABLE placements DROP COLUMN bytes",
         "ALTER TABLE peers DROP COLUMN path_bytes",
@@ -161,6 +194,8 @@ async def test_files_that_nobody_uses_leave_no_rows(data, store):
     assert await kept() == ["both", "three", "two"]
     await publish(store, ANA, entry("three", Y))
     await publish(store, ANA, removed=("three",))
+    assert await kept() == ["both", "three", "three", "two"]  # the placement went on to the new bytes
+    await store.end_placement(ANA, Y, Receipt(ANA, "end", b"", 1.0))
     assert await kept() == ["both", "two"]
     await publish(store, ANA, entry("four"))
     await store.place(replace(placed, path="four"), Receipt(ANA, "place again", b"", 1.0), Quotas())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from central.store import (
     FoundHolder,
     Order,
     PeerRecord,
+    PlacedContent,
     PlacementRecord,
     Receipt,
     SessionEnd,
@@ -32,7 +33,7 @@ from core.errors import InvalidInput, NotFound, OverQuota, SessionUnknown, Versi
 
 ENGINES = {"sqlite": SqliteStore.open}
 
-ANA, BEA, CAI = "a" * 52, "b" * 52, "c" * 52
+ANA, BEA, CAI, DOA = (letter * 52 for letter in "abcd")
 X, Y, Z = (bytes([number]) * 32 for number in (0x0A, 0xBB, 0xCC))
 
 QUOTAS = Quotas()
@@ -93,11 +94,11 @@ async def place(store, *, author=ANA, content=X, path="f", wanted=2, copies=(), 
     return record.placement_id
 
 
-async def all_pending(store):
-    """Returns all pending placements, read page by page."""
+async def all_unsettled(store):
+    """Returns all placements that are to be looked at, read page by page."""
     found, after = [], 0
     while after is not None:
-        page = await store.pending_placements(after, 2)
+        page = await store.unsettled_placements(after, 2)
         found += page.items
         after = page.next
     return found
@@ -192,10 +193,10 @@ async def test_a_repeated_mutation_is_answered_as_the_first_and_changes_nothing(
         receipt = Receipt(ANA, f"{number:032x}", b"first %d" % number, 100.0)
         first = await mutate(receipt)
         assert (first.answer, first.repeated) == (receipt.answer, False)
-        before = [await store.live_peers(), await store.list_files(FileQuery()), await all_pending(store)]
+        before = [await store.live_peers(), await store.list_files(FileQuery()), await all_unsettled(store)]
         again = await mutate(replace(receipt, answer=b"second", time=150.0))
         assert (again.answer, again.repeated) == (receipt.answer, True)
-        after = [await store.live_peers(), await store.list_files(FileQuery()), await all_pending(store)]
+        after = [await store.live_peers(), await store.list_files(FileQuery()), await all_unsettled(store)]
         assert after == before
         assert await store.answer(ANA, receipt.request_id) == receipt.answer
     assert await store.answer(BEA, "0" * 32) is None
@@ -270,10 +271,10 @@ async def test_everything_is_there_after_reopening(engine, tmp_path):
     await place(store, path="a", copies=[BEA])
     receipt = fresh()
     await store.publish(BEA, Batch(0, stored=(X,)), receipt, QUOTAS)
-    before = [await store.live_peers(), await store.list_files(FileQuery()), await all_pending(store)]
+    before = [await store.live_peers(), await store.list_files(FileQuery()), await all_unsettled(store)]
     await store.close()
     store = await engine(tmp_path / "data")
-    after = [await store.live_peers(), await store.list_files(FileQuery()), await all_pending(store)]
+    after = [await store.live_peers(), await store.list_files(FileQuery()), await all_unsettled(store)]
     assert after == before
     assert await store.answer(ANA, receipt.request_id) == receipt.answer
     await store.close()
@@ -380,9 +381,9 @@ async def test_a_placement_is_pending_until_enough_live_peers_store_it(store):
     kept = await store.placement(number)
     assert kept.copies == (Copy(BEA, confirmed=True), Copy(CAI, confirmed=True))
     assert await store.placement_of(ANA, X) == kept
-    assert await all_pending(store) == []
+    assert await all_unsettled(store) == []
     await leave(store, CAI)
-    assert await all_pending(store) == [replace(kept, copies=(Copy(BEA, confirmed=True),))]
+    assert await all_unsettled(store) == [replace(kept, copies=(Copy(BEA, confirmed=True),), away=(CAI,))]
 
 
 async def test_the_authors_own_copy_does_not_count(store):
@@ -390,7 +391,7 @@ async def test_the_authors_own_copy_does_not_count(store):
     await publish(store, ANA, entry("f"), stored=(X,))
     number = await place(store, wanted=1)
     assert (await store.placement(number)).copies == ()
-    assert len(await all_pending(store)) == 1
+    assert len(await all_unsettled(store)) == 1
 
 
 async def test_asking_again_changes_the_wanted_number_and_keeps_confirmations(store):
@@ -399,7 +400,7 @@ async def test_asking_again_changes_the_wanted_number_and_keeps_confirmations(st
     number = await place(store, wanted=1, copies=[BEA])
     await publish(store, BEA, stored=(X,))
     await place(store, wanted=2, copies=[BEA, CAI])
-    (pending,) = await all_pending(store)
+    (pending,) = await all_unsettled(store)
     assert (pending.placement_id, pending.wanted) == (number, 2)
     assert pending.copies == (Copy(BEA, confirmed=True), Copy(CAI))
 
@@ -456,7 +457,7 @@ async def test_a_dropped_copy_leaves_the_placement(store):
     await publish(store, BEA, stored=(X,))
     await publish(store, BEA, dropped=(X,))
     assert (await store.placement(number)).copies == ()
-    assert len(await all_pending(store)) == 1
+    assert len(await all_unsettled(store)) == 1
 
 
 async def test_a_storing_peer_that_starts_over_stays_chosen(store):
@@ -468,12 +469,12 @@ async def test_a_storing_peer_that_starts_over_stays_chosen(store):
     assert (await store.placement(number)).copies == (Copy(BEA),)
 
 
-async def test_pending_placements_come_the_oldest_first(store):
+async def test_unsettled_placements_come_the_oldest_first(store):
     await join(store, ANA, BEA)
     await publish(store, ANA, entry("f"), entry("g", Y))
     await place(store, content=Y, path="g", number=9)
     await place(store, number=1)
-    assert [int(one.placement_id, 16) for one in await all_pending(store)] == [9, 1]
+    assert [int(one.placement_id, 16) for one in await all_unsettled(store)] == [9, 1]
     assert await store.placement("f" * 32) is None
     assert await store.placement_of(BEA, X) is None
 
@@ -504,16 +505,176 @@ async def test_a_placed_file_stays_when_its_author_deletes_it(store):
     assert await listed(store) == ["f"]
 
 
-async def test_new_bytes_at_its_path_end_a_placement(store):
+async def placed(store, author, content):
+    """Returns path and wanted copies of an author's placement, and whether older bytes wait for it; None for none."""
+    record = await store.placement_of(author, content)
+    return record and (record.path, record.wanted, record.supersedes)
+
+
+async def end(store, author, content):
+    return (await store.end_placement(author, content, fresh(author))).contents
+
+
+async def test_new_bytes_at_its_path_take_a_placement_over_and_the_older_copies_wait(store):
     await join(store, ANA, BEA)
     await publish(store, ANA, entry("f"))
-    number = await place(store, copies=[BEA])
+    number = await place(store, wanted=1, copies=[BEA])
     await publish(store, BEA, stored=(X,))
     await publish(store, BEA, entry("f", Z))
-    assert await store.placement(number) is not None
+    assert await placed(store, ANA, X) == ("f", 1, False)
+    await publish(store, ANA, entry("f", Y, 20))
+    assert await placed(store, ANA, X) == ("f", 1, False)
+    assert await placed(store, ANA, Y) == ("f", 1, True)
+    assert (await store.placement_of(ANA, Y)).size == 20
+    assert [file.content_id for file in (await store.list_files(FileQuery())).items] == [Y, Z]
+    assert [one.content_id for one in await all_unsettled(store)] == [Y]
+    new = (await store.placement_of(ANA, Y)).placement_id
+    assert new != number
+    await publish(store, BEA, stored=(Y,))
+    assert [one.content_id for one in await all_unsettled(store)] == [Y]  # the older bytes are to be retired
+    assert await store.retire(new) == [X]
+    assert await store.placement(number) is None
+    assert await placed(store, ANA, Y) == ("f", 1, False)
+    assert await store.to_drop(BEA) == [X]
+    assert await all_unsettled(store) == []
+    assert await store.retire(new) == []
+    assert await store.retire("f" * 32) == []
+
+
+async def test_new_bytes_end_a_placement_that_nobody_has_stored_anything_for(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"))
+    number = await place(store, wanted=2, copies=[BEA])
     await publish(store, ANA, entry("f", Y))
     assert await store.placement(number) is None
-    assert [file.content_id for file in (await store.list_files(FileQuery())).items] == [Y, Z]
+    assert await placed(store, ANA, Y) == ("f", 2, False)
+    assert await store.to_drop(BEA) == [X]  # it was chosen, and may be fetching
+
+
+async def test_of_many_changes_only_the_last_bytes_that_were_kept_wait(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"))
+    await place(store, wanted=1, copies=[BEA])
+    await publish(store, BEA, stored=(X,))
+    for content in (Y, Z):
+        await publish(store, ANA, entry("f", content))
+    assert [await placed(store, ANA, content) for content in (X, Y, Z)] == [("f", 1, False), None, ("f", 1, True)]
+    await publish(store, BEA, stored=(Z,))
+    await publish(store, ANA, entry("f", Y))
+    assert [await placed(store, ANA, content) for content in (X, Y, Z)] == [None, ("f", 1, True), ("f", 1, False)]
+    assert await store.to_drop(BEA) == [X]
+    await publish(store, ANA, entry("f", Z))  # back to what it was
+    assert [await placed(store, ANA, content) for content in (X, Y, Z)] == [None, None, ("f", 1, False)]
+    assert await all_unsettled(store) == []
+
+
+async def test_new_bytes_that_are_placed_from_another_path_already_are_wanted_as_often_as_the_most(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"), entry("g", Y))
+    await place(store, wanted=3, copies=[BEA])
+    await place(store, content=Y, path="g", wanted=2, number=2)
+    await publish(store, BEA, stored=(X,))
+    await publish(store, ANA, entry("f", Y))
+    assert await placed(store, ANA, Y) == ("g", 3, True)
+
+
+async def test_a_placement_stays_with_the_older_bytes_where_the_limits_forbid_more(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"))
+    await place(store, wanted=1, copies=[BEA])
+    await publish(store, BEA, stored=(X,))
+    limits = Quotas(placed_bytes=29)
+    await publish(store, ANA, entry("f", Y, 20), quotas=limits)
+    assert (await placed(store, ANA, X), await placed(store, ANA, Y)) == (("f", 1, False), None)
+    with pytest.raises(OverQuota):
+        await place(store, content=Y, wanted=1, number=2, size=20, quotas=limits)
+    await place(store, content=Y, wanted=1, number=2, size=20, quotas=Quotas(placed_bytes=30, placements=1))
+    assert await placed(store, ANA, Y) == ("f", 1, True)
+    await publish(store, ANA, entry("f", Z), quotas=Quotas(placements=1))  # one file, one placement
+    assert (await placed(store, ANA, X), await placed(store, ANA, Z)) == (("f", 1, False), ("f", 1, True))
+
+
+async def test_an_ended_placement_is_dropped_by_everybody_who_has_a_copy_or_is_about_to(store):
+    await join(store, ANA, BEA, CAI, DOA)
+    await publish(store, ANA, entry("f"))
+    number = await place(store, copies=[BEA, CAI, DOA])
+    await publish(store, BEA, stored=(X,))
+    await publish(store, DOA, declined={number: "no room"})
+    await leave(store, BEA)
+    assert await end(store, ANA, X) == (X,)
+    assert await end(store, ANA, X) == ()
+    assert await store.placement(number) is None
+    assert await listed(store) == ["f"]
+    assert [await store.to_drop(one) for one in (BEA, CAI, DOA)] == [[X], [X], []]
+    assert await store.placed_content(X) == PlacedContent(dropping=(CAI,))
+    await store.login(peer(BEA, 3), fresh(BEA))
+    assert await store.placed_content(X) == PlacedContent(dropping=(BEA, CAI))
+    await publish(store, BEA, dropped=(X,))
+    await publish(store, CAI, dropped=(X,))
+    assert await store.placed_content(X) == PlacedContent()
+
+
+async def test_a_copy_that_is_to_be_dropped_counts_no_more_and_is_not_chosen(store):
+    await join(store, ANA, BEA, CAI)
+    await publish(store, ANA, entry("f"))
+    number = await place(store, wanted=1, copies=[BEA, CAI])
+    await publish(store, BEA, stored=(X,))
+    await publish(store, CAI, stored=(X,))
+    (over,) = await all_unsettled(store)
+    assert over.confirmed == 2
+    await store.drop_copies(X, [CAI])
+    assert await all_unsettled(store) == []
+    assert (await store.placement(number)).copies == (Copy(BEA, confirmed=True),)
+    (file,) = (await store.list_files(FileQuery())).items
+    assert (file.wanted_copies, file.live_copies, file.holder_count) == (1, 1, 3)
+    await leave(store, CAI)
+    assert (await store.placement(number)).away == ()
+    await store.login(peer(CAI, 9), fresh(CAI))
+    await store.publish(CAI, Batch(0, stored=(X,)), fresh(CAI), QUOTAS)  # it starts over before it has dropped it
+    assert (await store.placement(number)).copies == (Copy(BEA, confirmed=True),)
+    await publish(store, CAI, dropped=(X,))
+    assert await store.to_drop(CAI) == []
+    assert (await store.placement(number)).copies == (Copy(BEA, confirmed=True),)
+
+
+async def test_whoever_is_forgotten_is_not_to_drop_anything(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"))
+    await place(store, copies=[BEA])
+    await end(store, ANA, X)
+    await leave(store, BEA)
+    await store.purge(1000.0, 1000.0)
+    assert await store.to_drop(BEA) == []
+
+
+async def test_two_owners_of_a_content_share_its_copies_and_each_ends_its_own_claim_only(store):
+    await join(store, ANA, BEA, CAI)
+    await publish(store, ANA, entry("f"))
+    await publish(store, BEA, entry("g"))
+    await place(store, wanted=1, copies=[CAI])
+    await place(store, author=BEA, path="g", wanted=2, number=2)
+    await publish(store, CAI, stored=(X,))
+    content = await store.placed_content(X)
+    assert [(one.author, one.copies) for one in content.placements] == [(one, (Copy(CAI, True),)) for one in (ANA, BEA)]
+    assert content.stored == (CAI,)
+    files = (await store.list_files(FileQuery())).items
+    assert {(file.path, file.wanted_copies, file.live_copies) for file in files} == {("f", 2, 1), ("g", 2, 1)}
+    assert await end(store, BEA, X) == (X,)
+    assert await store.to_drop(CAI) == []
+    assert [one.author for one in (await store.placed_content(X)).placements] == [ANA]
+    await end(store, ANA, X)
+    assert await store.to_drop(CAI) == [X]
+
+
+async def test_ending_a_placement_ends_those_of_older_bytes_too(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"))
+    await place(store, wanted=1, copies=[BEA])
+    await publish(store, BEA, stored=(X,))
+    await publish(store, ANA, entry("f", Y))
+    assert set(await end(store, ANA, Y)) == {X, Y}
+    assert await store.to_drop(BEA) == [X]
+    assert await all_unsettled(store) == []
 
 
 # Lists and searches
@@ -694,8 +855,22 @@ def of_library(files, stored):
 
 
 def of_author(placed, author):
-    wanted = [placement[1] for (one, _), placement in placed.items() if one == author]
-    return {"placements": len(wanted), "placed_bytes": 10 * sum(wanted)}
+    of_one = [claim for (one, _), claim in placed.items() if one == author]
+    return {
+        "placements": sum(claim.successor is None for claim in of_one),
+        "placed_bytes": 10 * sum(claim.wanted for claim in of_one),
+    }
+
+
+@dataclass
+class Claim:
+    """A placement in the model: `successor` is the content that it waits for."""
+
+    path: str
+    wanted: int
+    chosen: set = field(default_factory=set)
+    refused: set = field(default_factory=set)
+    successor: bytes | None = None
 
 
 def over(quotas, before, after):
@@ -715,6 +890,7 @@ class Model(RuleBasedStateMachine):
         self.receipt = receipts()
         self.joined = 0
         self.live, self.files, self.stored, self.versions, self.placed = {}, {}, {}, {}, {}
+        self.dropping = set()
         self.done = []
 
     def teardown(self):
@@ -744,8 +920,8 @@ class Model(RuleBasedStateMachine):
         self.files.setdefault(one, {})
         self.stored.setdefault(one, set())
         self.versions.setdefault(one, 0)
-        for _, _, _, refused in self.placed.values():
-            refused.discard(one)
+        for claim in self.placed.values():
+            claim.refused.discard(one)
         self.mutate(self.store.login, peer(one, self.joined, self.live[one]))
 
     @rule(one=PEERS)
@@ -769,21 +945,21 @@ class Model(RuleBasedStateMachine):
             tuple(removed),
             tuple(stored),
             tuple(dropped),
-            tuple(placement_id(*key) for key in self.placed) if declined else (),
+            dict.fromkeys(self.id_of(*key) for key in self.placed) if declined else {},
         )
         if over(quotas, of_library(files, held), of_library(files_after, held_after)):
             self.refused(self.store.publish, one, batch, quotas)
             return
         self.versions[one], self.files[one], self.stored[one] = base + 1, files_after, held_after
-        for author, content in list(self.placed):
-            path, _, chosen, refused = self.placed[author, content]
-            if author == one and added.get(path, content) != content:
-                del self.placed[author, content]
+        for (_, content), claim in self.placed.items():
             if content in dropped - stored:
-                chosen.discard(one)
-            if declined and one in chosen:
-                chosen.discard(one)
-                refused.add(one)
+                claim.chosen.discard(one)
+            if declined and one in claim.chosen:
+                claim.chosen.discard(one)
+                claim.refused.add(one)
+        self.dropping -= {(content, one) for content in dropped - stored}
+        for path, content in added.items():
+            self.follow(one, path, content, quotas)
         self.mutate(partial(self.store.publish, quotas=quotas), one, batch)
 
     @precondition(lambda self: any(self.files.values()))
@@ -791,15 +967,99 @@ class Model(RuleBasedStateMachine):
     def place(self, data, wanted, chosen, quotas):
         owned = [(one, path, content) for one in self.files for path, content in sorted(self.files[one].items())]
         author, path, content = data.draw(st.sampled_from(owned))
-        before = self.placed.get((author, content), (path, wanted, set(), set()))
-        after = self.placed | {(author, content): (path, wanted, before[2] | chosen, before[3] - chosen)}
+        known = self.placed.get((author, content), Claim(path, wanted))
+        claim = Claim(path, wanted, known.chosen | chosen, known.refused - chosen)
         copies = tuple(Copy(one) for one in sorted(chosen))
-        record = PlacementRecord(placement_id(author, content), author, content, path, 10, wanted, copies)
-        if over(quotas, of_author(self.placed, author), of_author(after, author)):
+        record = PlacementRecord(self.id_of(author, content), author, content, path, 10, wanted, copies)
+        if self.too_much(author, path, content, claim, quotas):
             self.refused(self.store.place, record, quotas)
             return
-        self.placed = after
         self.mutate(partial(self.store.place, quotas=quotas), record)
+        self.placed[author, content] = claim
+        self.succeed(author, path, content)
+
+    def id_of(self, author, content):
+        known = self.run(self.store.placement_of(author, content))
+        return known.placement_id if known else placement_id(author, content)
+
+    def older(self, author, path, content):
+        """Returns the contents of an author's other placements at a path, none of which waits already."""
+        return [
+            other
+            for (one, other), claim in self.placed.items()
+            if (one, claim.path, claim.successor) == (author, path, None) and other != content
+        ]
+
+    def too_much(self, author, path, content, claim, quotas):
+        after = of_author(self.placed | {(author, content): claim}, author)
+        after["placements"] -= len(self.older(author, path, content))
+        return over(quotas, of_author(self.placed, author), after)
+
+    def follow(self, author, path, content, quotas):
+        older = self.older(author, path, content)
+        if not older:
+            return
+        wanted = max(self.placed[author, other].wanted for other in older)
+        known = self.placed.get((author, content), Claim(path, 0))
+        claim = replace(known, wanted=max(wanted, known.wanted), successor=None)
+        if not self.too_much(author, path, content, claim, quotas):
+            self.placed[author, content] = claim
+            self.succeed(author, path, content)
+
+    def succeed(self, author, path, content):
+        for other in self.older(author, path, content):
+            waiting = self.waiting(author, other)
+            if waiting and len(self.confirmed(author, other)) >= self.placed[author, other].wanted:
+                for one in waiting:
+                    self.end_claim(author, one)
+                waiting = []
+            for one in waiting:
+                self.placed[author, one].successor = content
+            if waiting or not any(other in held for held in self.stored.values()):
+                self.end_claim(author, other)
+            else:
+                self.placed[author, other].successor = content
+
+    def waiting(self, author, content):
+        return [other for (one, other), claim in self.placed.items() if (one, claim.successor) == (author, content)]
+
+    def end_claim(self, author, content):
+        involved = {one for one, held in self.stored.items() if content in held}
+        for (_, other), claim in self.placed.items():
+            involved |= claim.chosen if other == content else set()
+        del self.placed[author, content]
+        if not any(other == content for _, other in self.placed):
+            self.dropping |= {(content, one) for one in involved}
+
+    def confirmed(self, author, content):
+        return {one for one in self.live if content in self.stored[one] and (content, one) not in self.dropping} - {
+            author
+        }
+
+    @rule(author=PEERS, content=CONTENTS)
+    def give_up(self, author, content):
+        self.mutate(self.store.end_placement, author, content)
+        if (author, content) in self.placed:
+            for one in (*self.waiting(author, content), content):
+                self.end_claim(author, one)
+
+    @precondition(lambda self: self.placed)
+    @rule(data=st.data())
+    def retire(self, data):
+        author, content = data.draw(st.sampled_from(list(self.placed)))
+        waiting = self.waiting(author, content)
+        assert sorted(self.run(self.store.retire(self.id_of(author, content)))) == sorted(waiting)
+        for one in waiting:
+            self.end_claim(author, one)
+
+    @rule(content=CONTENTS, peers=st.sets(PEERS, max_size=2))
+    def drop(self, content, peers):
+        self.run(self.store.drop_copies(content, sorted(peers)))
+        self.dropping |= {(content, one) for one in peers}
+        for (_, other), claim in self.placed.items():
+            if other == content:
+                claim.chosen -= peers
+                claim.refused -= peers
 
     @precondition(lambda self: self.done)
     @rule(data=st.data())
@@ -813,9 +1073,10 @@ class Model(RuleBasedStateMachine):
         self.done.clear()
         for one in [one for one in self.versions if one not in self.live]:
             del self.versions[one], self.files[one], self.stored[one]
-            for _, _, chosen, refused in self.placed.values():
-                chosen.discard(one)
-                refused.discard(one)
+            self.dropping = {pair for pair in self.dropping if pair[1] != one}
+            for claim in self.placed.values():
+                claim.chosen.discard(one)
+                claim.refused.discard(one)
         self.run(self.store.purge(1e9, 1e9))
 
     def holders(self, content):
@@ -825,11 +1086,16 @@ class Model(RuleBasedStateMachine):
     def the_catalogue_is_the_models(self):
         shown = {item for one in self.live for item in self.files[one].items()}
         stored = {content for one in self.live for content in self.stored[one]}
-        shown |= {(path, c) for (_, c), (path, *_) in self.placed.items() if c in stored}
-        expected = {(path, content, len(self.holders(content))) for path, content in shown}
+        shown |= {(claim.path, c) for (_, c), claim in self.placed.items() if c in stored and claim.successor is None}
+        expected = {
+            (path, content, len(self.holders(content)), self.wanted(content), len(self.confirmed("", content)))
+            for path, content in shown
+        }
         for query in (FileQuery(), FileQuery(order=Order.BY_NAME)):
             items = self.run(self.store.list_files(query)).items
-            assert {(file.path, file.content_id, file.holder_count) for file in items} == expected
+            assert {
+                (file.path, file.content_id, file.holder_count, file.wanted_copies, file.live_copies) for file in items
+            } == expected
             assert len(items) == len(expected)
         for content in (X, Y):
             assert self.run(self.store.holders_of(content)) == self.holders(content)
@@ -843,17 +1109,32 @@ class Model(RuleBasedStateMachine):
         for one in (ANA, BEA, CAI):
             assert self.run(self.store.catalogue_version(one)) == self.versions.get(one, 0)
 
+    def wanted(self, content):
+        return max((claim.wanted for (_, other), claim in self.placed.items() if other == content), default=0)
+
     @invariant()
     def the_placements_are_the_models(self):
-        pending = {one.placement_id for one in self.run(all_pending(self.store))}
-        for (author, content), (path, wanted, chosen, refused) in self.placed.items():
-            confirmed = {one for one in self.live if content in self.stored[one]} - {author}
-            copies = sorted(confirmed | (chosen & self.live.keys()) - {author})
+        unsettled = {(one.author, one.content_id) for one in self.run(all_unsettled(self.store))}
+        for (author, content), claim in self.placed.items():
+            confirmed = self.confirmed(author, content)
+            dropping = {one for other, one in self.dropping if other == content}
+            copies = sorted(confirmed | (claim.chosen & self.live.keys()) - {author} - dropping)
+            away = (
+                {one for one, held in self.stored.items() if content in held} - self.live.keys() - {author} - dropping
+            )
+            supersedes = bool(self.waiting(author, content))
             record = self.run(self.store.placement_of(author, content))
             assert record.copies == tuple(Copy(one, one in confirmed) for one in copies)
-            assert (record.path, record.wanted, record.declined) == (path, wanted, tuple(sorted(refused)))
-            assert (record.placement_id in pending) == (len(confirmed) < wanted)
-        assert len(pending) <= len(self.placed)
+            assert (record.path, record.wanted, record.declined) == (
+                claim.path,
+                claim.wanted,
+                tuple(sorted(claim.refused)),
+            )
+            assert (record.away, record.supersedes) == (tuple(sorted(away)), supersedes)
+            assert ((author, content) in unsettled) == (len(confirmed) != claim.wanted or supersedes)
+        assert unsettled <= self.placed.keys()
+        for one in (ANA, BEA, CAI):
+            assert set(self.run(self.store.to_drop(one))) == {content for content, who in self.dropping if who == one}
 
 
 def test_invariant_7_any_order_and_repetition_of_mutations_ends_in_the_models_state(engine):

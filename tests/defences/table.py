@@ -711,4 +711,29 @@ DEFENCES = (
         "",
         "test_a_second_central_on_the_same_data_or_port_refuses_to_start",
     ),
+    # 41: copies
+    _defence(
+        "central/decode.py",
+        "    check_signed(signed, public_key, END_PLACEMENT, now)",
+        "    pass",
+        "test_only_the_author_can_give_up_and_a_repeated_request_is_answered_as_the_first",
+    ),
+    _defence(
+        "central/sqlite_claims.py",
+        "    if db.execute(others, (content_id, number)).fetchone() is None:",
+        "    if True:",
+        "test_two_owners_share_copies_the_most_count_and_each_gives_up_its_own_claim",
+    ),
+    _defence(
+        "central/promises.py",
+        "    if not claims:\n        return []",
+        "    pass",
+        "test_what_nobody_claims_is_not_needless",
+    ),
+    _defence(
+        "peer/library/copies.py",
+        "            await asyncio.to_thread(_remove_durably, self._store, store_name(content_id))",
+        "            if place := self._holdings.place(content_id):\n                place.location.unlink()",
+        "test_a_file_of_the_users_own_is_never_dropped",
+    ),
 )

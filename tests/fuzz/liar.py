@@ -203,6 +203,7 @@ class Liar(grpc.GenericRpcHandler):
             ),
             "GetNeighbours": lambda: pb2.GetNeighboursResponse(neighbours=content.Neighbours(primary=self.myself)),
             "PlaceFile": lambda: pb2.PlaceFileResponse(placement=placement),
+            "EndPlacement": lambda: pb2.EndPlacementResponse(placement=placement),
             "GetPlacement": lambda: pb2.GetPlacementResponse(placement=placement),
         }
         if rpc in truths:

@@ -70,8 +70,10 @@ def test_a_stored_content_that_central_asks_for_again_is_named_once_more():
     assert whole(published, {}, {held}, {held}) == [Batch(stored=(held,))]
 
 
-def test_a_content_that_is_not_stored_is_never_confirmed():
-    assert whole(Published(version=1), {}, set(), {b"c" * 32}) == []
+def test_a_content_that_is_to_be_told_again_and_is_not_stored_is_told_to_be_dropped():
+    gone = b"c" * 32
+    assert whole(Published(version=1), {}, set(), {gone}) == [Batch(dropped=(gone,))]
+    assert whole(Published(version=1, stored={gone}), {}, set(), {gone}) == [Batch(dropped=(gone,))]
 
 
 class Here:

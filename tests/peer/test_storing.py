@@ -1,4 +1,4 @@
-"""Copies for others: what is stored, confirmed, declined, and tried again."""
+"""Copies for others: what is stored, confirmed, declined, tried again, and dropped."""
 
 import asyncio
 
@@ -8,6 +8,7 @@ from core import errors
 from core.manifest import manifest_of
 from peer import storing
 from peer.contacts import Contact
+from peer.partial import partial_name
 from peer.storing import AT_ONCE, Storing
 from peer.transfer import Fetched
 from peer.transfers import Kind, State, Transfers
@@ -81,6 +82,14 @@ class Stage:
         store = pb2.StoreDirective(placement_id=placement_id, content_id=content_id, size_bytes=size)
         self.storing.obey([pb2.Directive(store=store)])
 
+    def drop(self, content_id):
+        self.storing.obey([pb2.Directive(drop=pb2.DropDirective(content_id=content_id))])
+
+    async def dropped(self):
+        """Waits until everything that was to be dropped is."""
+        async with asyncio.timeout(10):
+            await asyncio.gather(*self.storing._dropping.values())
+
     async def ended(self):
         """Waits until nothing is under way, and returns the latest transfer."""
         running = [transfer.task for transfer in self.transfers.running()]
@@ -95,6 +104,7 @@ async def stage(library_bench):
     stage = Stage(library, library_bench.home)
     yield stage
     stage.downloader.gate.set()
+    await stage.storing.close()
     await stage.transfers.close()
 
 
@@ -259,3 +269,112 @@ async def test_a_defect_declines_without_its_text(stage):
     stage.ask(stage.downloader.offer(b"bytes"), 5)
     assert isinstance((await stage.ended()).error, errors.Defect)
     assert "secret" not in stage.publisher.declined["p1"]
+
+
+async def stored(stage, data=b"bytes"):
+    content_id = stage.downloader.offer(data)
+    stage.ask(content_id, len(data))
+    await stage.ended()
+    assert stage.library.stores(content_id)
+    return content_id
+
+
+async def test_a_dropped_copy_is_deleted_its_room_is_free_at_once_and_central_is_told(stage):
+    content_id = await stored(stage)
+    place = stage.library.store_path(content_id)
+    for _ in range(3):  # central repeats it
+        stage.drop(content_id)
+    await stage.dropped()
+    assert not place.exists()
+    assert not stage.library.stores(content_id)
+    assert stage.storing.free_bytes() == QUOTA
+    assert stage.publisher.confirmed == [content_id]
+
+
+async def test_a_drop_of_what_is_not_here_is_confirmed_all_the_same(stage):
+    for content_id in (b"c" * 32, b"short"):
+        stage.drop(content_id)
+    await stage.dropped()
+    assert stage.publisher.confirmed == [b"c" * 32]
+
+
+async def test_a_file_of_the_users_own_is_never_dropped(library_bench, stage):
+    library_bench.write("mine.txt", b"bytes")
+    await library_bench.until(stage.library, lambda: "mine.txt" in stage.library.files)
+    content_id = await stored(stage)
+    assert stage.library.files["mine.txt"].content_id == content_id
+    own = library_bench.shared / "mine.txt"
+    assert stage.library.own_location(content_id) == own
+    stage.drop(content_id)
+    await stage.dropped()
+    assert own.read_bytes() == b"bytes"
+    assert "mine.txt" in stage.library.files
+    assert await stage.library.read_block(content_id, 0) == b"bytes"
+
+
+async def test_only_a_copy_for_others_is_no_own_file(stage):
+    content_id = await stored(stage)
+    assert stage.library.own_location(content_id) is None
+    assert stage.library.own_location(b"c" * 32) is None
+
+
+async def test_a_copy_that_is_being_fetched_when_it_is_to_be_dropped_leaves_nothing_and_is_not_declined(stage):
+    stage.downloader.gate.clear()
+    content_id = stage.downloader.offer(b"bytes")
+    stage.ask(content_id, 5)
+    await stage.downloader.has_been_asked(1)
+    leftover = stage.library.store_path(content_id).parent / partial_name(content_id)
+    leftover.write_bytes(b"byt")
+    stage.drop(content_id)
+    stage.ask(content_id, 5, "late")  # from before central was told
+    await stage.dropped()
+    assert stage.transfers.latest_first()[0].state is State.CANCELLED
+    assert stage.publisher.declined == {}
+    assert stage.publisher.confirmed == [content_id]
+    assert not leftover.exists()
+    assert stage.storing.free_bytes() == QUOTA
+
+
+async def test_what_was_fetched_of_a_copy_that_fails_takes_no_room(stage):
+    stage.downloader.gate.clear()
+    stage.downloader.failures = [errors.Corrupt("the file is listed with 5 bytes, but has 6")]
+    content_id = stage.downloader.offer(b"bytes")
+    stage.ask(content_id, 5)
+    await stage.downloader.has_been_asked(1)
+    leftover = stage.library.store_path(content_id).parent / partial_name(content_id)
+    leftover.write_bytes(b"byt")
+    stage.downloader.gate.set()
+    await stage.ended()
+    assert not leftover.exists()
+
+
+async def test_a_copy_that_cannot_be_deleted_is_not_said_to_be_gone_and_is_tried_again(stage, monkeypatch):
+    monkeypatch.setattr(storing, "RETRY_PAUSE", 0.01)
+    content_id = await stored(stage)
+
+    async def fails(content_id):
+        raise errors.NotPossible("the disk is read-only")
+
+    deleting = stage.library.drop_stored
+    monkeypatch.setattr(stage.library, "drop_stored", fails)
+    stage.drop(content_id)
+    await stage.dropped()
+    assert stage.publisher.confirmed == []
+    monkeypatch.setattr(stage.library, "drop_stored", deleting)
+    stage.drop(content_id)
+    await stage.dropped()
+    assert stage.publisher.confirmed == [content_id]
+
+
+async def test_who_tells_another_size_of_a_content_does_not_have_it_declined_for_others(stage):
+    stage.downloader.gate.clear()
+    stage.downloader.failures = [errors.Corrupt("the file is listed with 4 bytes, but has 5")]
+    content_id = stage.downloader.offer(b"bytes")
+    stage.ask(content_id, 4, "a lie")
+    stage.ask(content_id, 5, "the truth")
+    stage.downloader.gate.set()
+    await stage.ended()
+    assert list(stage.publisher.declined) == ["a lie"]
+    stage.ask(content_id, 5, "the truth")
+    await stage.ended()
+    assert stage.library.stores(content_id)

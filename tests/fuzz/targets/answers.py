@@ -176,6 +176,7 @@ class AnswerTarget(Target):
             "GetNeighbours": lambda: self._ask(control_calls.GetNeighbours, control.PeerControlGetNeighboursRequest()),
             "GetPlacement": lambda: self._ask(control_calls.GetPlacement, control.PeerControlGetPlacementRequest()),
             "PlaceFile": lambda: self._peer.routes.place_file(lookup_request()),
+            "EndPlacement": lambda: self._peer.uploads.give_up(MANIFEST.content_id),
             "LocateFile": self._fetch,
             "GetManifest": self._fetch,
             "GetBlock": self._fetch,

@@ -113,7 +113,7 @@ def _payloads(found: dict[str, Any]) -> dict[str, Any]:
     payloads = {}
     for name, method in found.items():
         details = pb2.DESCRIPTOR.message_types_by_name.get(f"{method.name}Details")
-        if details is not None and "/relevo.v1." in name:
+        if details is not None and "/relevo.v1." in name and "PeerControl" not in name:
             payloads[name] = details
     return payloads
 

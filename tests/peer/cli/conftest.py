@@ -74,6 +74,7 @@ class ScriptedDaemon(PeerControlServicer):
         self.problems = []  # of every set
         self.steps = {}  # path -> looks at its transfer; the last one stays
         self.placements = []  # successive answers; the last one stays
+        self.ended = pb2.PeerControlEndPlacementResponse()
         self.listed_transfers = []
         self.failures = {}  # RPC, or (RPC, path) -> error, or what returns one or None
         self.requests = []
@@ -229,6 +230,10 @@ class ScriptedDaemon(PeerControlServicer):
             self.waiting_calls.set()
         placement = self.placements.pop(0) if len(self.placements) > 1 else self.placements[0]
         return pb2.PeerControlGetPlacementResponse(response=central_pb2.GetPlacementResponse(placement=placement))
+
+    async def EndPlacement(self, request, context):
+        self._begin("EndPlacement", request)
+        return self.ended
 
     async def Logout(self, request, context):
         self._begin("Logout", request)

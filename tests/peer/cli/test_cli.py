@@ -44,6 +44,17 @@ async def test_ls_lists_files_with_short_ids_and_sizes(daemon, run):
     assert head.index("PATH") == second.index("notes.txt")
 
 
+async def test_ls_in_full_shows_wanted_and_live_copies(daemon, run):
+    daemon.offer("kept.bin")
+    daemon.offer("plain.bin")
+    daemon.offer("given up.bin")
+    daemon.files[0].wanted_copies, daemon.files[0].live_copies = 3, 2
+    daemon.files[2].live_copies = 1
+    head, *rows = (await run("ls", "--long")).stdout.splitlines()
+    assert head.split() == ["ID", "SIZE", "HOLDERS", "WANTED", "LIVE", "AGE", "PATH"]
+    assert [row.split()[3:6] for row in rows] == [["2", "3", "2"], ["2", "-", "-"], ["2", "-", "1"]]
+
+
 async def test_ls_asks_for_what_the_options_say(daemon, run):
     await run("ls", "*.ISO", "--by-name")
     await run("ls", "nin\u0303o")
@@ -83,6 +94,8 @@ async def test_json_is_one_utf8_document_with_times_ids_and_integers(daemon, run
                 "executable": False,
                 "holder_count": 3,
                 "publish_time": "2023-11-14T22:13:20.000000Z",
+                "wanted_copies": 0,
+                "live_copies": 0,
             }
         ]
     }
