@@ -57,7 +57,7 @@ class Enrolment:
         """
         if not (data / FILE_NAME).exists():
             raise _no_network(data)
-        register = Register.open(data)
+        register = Register.open(data, beside=True)
         if not register.authorities():
             register.close()
             raise _no_network(data)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from central.quotas import Quotas
-from central.sqlite_schema import FILE_NAME, VERSION
+from central.sqlite_schema import FILE_NAME, SCHEMA
 from central.sqlite_store import SqliteStore
 from central.store import Batch, Copy, Entry, FileQuery, PeerRecord, PlacementRecord, Receipt, SessionEnd
 from core.errors import NotPossible, Unreachable
@@ -74,33 +74,10 @@ async def test_the_directory_is_free_again_after_closing(data):
 
 async def test_a_newer_schema_is_refused(data):
     await (await SqliteStore.open(data)).close()
-    rows(data, f"PRAGMA user_version = {VERSION + 1}")
+    rows(data, f"PRAGMA user_version = {SCHEMA.version + 1}")
     for _ in range(2):  # and the lock is given up
         with pytest.raises(NotPossible, match="newer relevo-central"):
             await SqliteStore.open(data)
-
-
-async def test_a_database_of_the_first_schema_gets_the_counts_that_limits_need(data):
-    counts = "SELECT file_count, path_bytes, stored_count FROM peers ORDER BY peer_id"
-    store = await SqliteStore.open(data)
-    await join(store, ANA, BEA)
-    await publish(store, ANA, entry("ñ"), entry("two"), stored=(X, Y))
-    await store.place(PlacementRecord("1" * 32, ANA, X, "two", 10, 3), Receipt(ANA, "place", b"", 1.0), Quotas())
-    await store.close()
-    before = rows(data, counts)
-    assert before == [(2, 5, 2), (0, 0, 0)]
-    for change in (
-        "DROP INDEX placements_by_author",
-        "ALTER TABLE placements DROP COLUMN bytes",
-        "ALTER TABLE peers DROP COLUMN path_bytes",
-        "ALTER TABLE peers DROP COLUMN stored_count",
-        "PRAGMA user_version = 1",
-    ):
-        rows(data, change)
-    await (await SqliteStore.open(data)).close()
-    assert rows(data, counts) == before
-    assert rows(data, "SELECT bytes FROM placements") == [(30,)]
-    assert rows(data, "PRAGMA user_version") == [(VERSION,)]
 
 
 async def test_a_file_that_is_no_database_is_refused(data):
