@@ -38,7 +38,7 @@ class Program:
         self.log = log
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *map(str, arguments)],
+                [*self.interpreter(), "-m", *map(str, arguments)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -46,6 +46,9 @@ class Program:
                 cwd=ROOT,
             )
         self.address = self._ready()
+
+    def interpreter(self):
+        return [sys.executable]
 
     def _ready(self):
         with selectors.DefaultSelector() as selector:
