@@ -23,8 +23,8 @@ CONTENTS = [bytes([number]) * 32 for number in range(1, 6)]
 PATHS = ["a.txt", "b/ñ.txt", "c.bin", "d/e/f"]
 # What is repeated later than this may have been forgotten.
 REMEMBERED = 590.0
-# How often each rule was taken, over all runs in this process.
-TAKEN = Counter()
+# How often each rule was taken, and what some came to, over all runs in this process.
+TAKEN, CAME_TO = Counter(), Counter()
 
 peers = st.integers(0, PEERS - 1)
 picks = st.integers(0, 59)
@@ -43,6 +43,7 @@ class Relevo(RuleBasedStateMachine):
         self.network = Network(self.base / "0")
         self.network.settings = replace(self.network.settings, sweep_interval=3600.0)  # only `wait` sweeps
         self.starts = 0
+        self.changes = 0  # since the last start
         self.runner.run(self.network.start())
         self.streams = {}
         self.answered = []  # (time, RPC, request, answer)
@@ -51,7 +52,7 @@ class Relevo(RuleBasedStateMachine):
         self.peers = [self.network.peer(addresses=each) for each in addresses]
         self.model = Model([peer.id for peer in self.peers])
         for number in range(3):
-            self.log_in(number)
+            self.log_in(number, True)
 
     def teardown(self):
         self.runner.run(self.network.stop())
@@ -73,6 +74,7 @@ class Relevo(RuleBasedStateMachine):
         """Calls central, which must answer, and remembers the request."""
         answer = self.runner.run(self.called(rpc, request))
         self.answered.append((self.now, rpc, request, answer))
+        self.changes += 1
         return answer
 
     async def called(self, rpc, request):
@@ -91,8 +93,8 @@ class Relevo(RuleBasedStateMachine):
 
     # What peers do.
 
-    @rule(number=peers)
-    def log_in(self, number):
+    @rule(number=peers, beating=st.booleans())
+    def log_in(self, number, beating):
         TAKEN["log in"] += 1
         peer, member = self.peers[number], self.member(number)
         answer = self.call("Login", peer.login_request())
@@ -103,6 +105,8 @@ class Relevo(RuleBasedStateMachine):
         self.streams.pop(number, None)  # central ends it
         member.logs_in(answer.session_id, self.now)
         peer.session_id = answer.session_id
+        if beating:
+            self.beats(number)
 
     @somebody_is_live
     @rule(pick=picks)
@@ -191,6 +195,7 @@ class Relevo(RuleBasedStateMachine):
             dropped_content_ids=sorted(set(dropped) - set(stored)),
             declined=[pb2.DeclinedCopy(placement_id=one, reason="full") for one in declined],
         )
+        CAME_TO["stored"] += bool(stored)
         answer = self.call("PublishFiles", request)
         assert answer.catalogue_version == base + 1 or not base
         self.model.applies(
@@ -218,9 +223,28 @@ class Relevo(RuleBasedStateMachine):
     def place(self, pick, which, content, replicas):
         TAKEN["place"] += 1
         number = self.one_live(pick)
+        published = [(one, *item) for one in range(PEERS) for item in sorted(self.member(one).entries.items())]
+        published = [one for one in published if self.member(one[0]).live]
+        if published and which:  # else it publishes no such thing
+            number, path, content = published[pick % len(published)]
+        else:
+            path = PATHS[which]
+        self.places(number, path, content, replicas)
+
+    @somebody_is_live
+    @rule(pick=picks, path=st.sampled_from(PATHS), content=contents, replicas=st.integers(1, 3))
+    def put(self, pick, path, content, replicas):
+        """What `relevo put` does, and what comes of it when all goes well."""
+        TAKEN["put"] += 1
+        number = self.one_live(pick)
+        self.publishes(number, added={path: content})
+        self.places(number, path, content, replicas)
+        for other, peer in enumerate(self.peers):
+            if self.network.directory.placements.directives(peer.id):
+                self.obeys(other)
+
+    def places(self, number, path, content, replicas):
         peer, member = self.peers[number], self.member(number)
-        entries = [*sorted(member.entries.items()), (PATHS[which], content)]  # mostly what it publishes
-        path, content = entries[min(which, len(entries) - 1)]
         payload = pb2.PlaceFileDetails(content_id=content, path=path, replicas=replicas)
         request = pb2.PlaceFileRequest(signed=peer.signed(PLACE_FILE, payload))
         if member.entries.get(path) != content:
@@ -229,24 +253,27 @@ class Relevo(RuleBasedStateMachine):
         placed = self.call("PlaceFile", request).placement
         known = self.model.promises.get((peer.id, content))
         assert known is None or known.placement_id == placed.placement_id
+        CAME_TO["placed"] += 1
         self.model.promises[peer.id, content] = Promise(placed.placement_id, path, replicas)
 
     @somebody_is_live
-    @rule(pick=picks, choice=st.randoms(use_true_random=False), refuses=st.booleans())
-    def obey(self, pick, choice, refuses):
-        """Hears what central wants it to store, and does some of it, or says no."""
+    @rule(pick=picks, answer=st.sampled_from(["stores", "stores one", "declines", "says nothing"]))
+    def obey(self, pick, answer):
+        """Hears what central wants it to store, and does it, or some of it, or says no."""
         TAKEN["obey"] += 1
-        number = self.one_live(pick)
+        asked = [one for one, peer in enumerate(self.peers) if self.network.directory.placements.directives(peer.id)]
+        self.obeys(asked[pick % len(asked)] if asked else self.one_live(pick), answer)
+
+    def obeys(self, number, answer="stores"):
         directives = [one.store for one in self.beats(number).directives if one.HasField("store")]
         for store in directives:
             assert self.peers[number].id != self.author_of(store.placement_id)
-        some = [store for store in directives if choice.random() < 0.7]
-        if not some:
-            return
-        if refuses:
-            self.publishes(number, declined=[store.placement_id for store in some])
-        else:
-            self.publishes(number, stored={store.content_id for store in some})
+        if answer == "stores one":
+            directives = directives[:1]
+        if directives and answer == "declines":
+            self.publishes(number, declined=[store.placement_id for store in directives])
+        elif directives and answer != "says nothing":
+            self.publishes(number, stored={store.content_id for store in directives})
 
     def author_of(self, placement_id):
         return next((a for (a, _), p in self.model.promises.items() if p.placement_id == placement_id), None)
@@ -301,10 +328,12 @@ class Relevo(RuleBasedStateMachine):
                         self.beats(number)
         self.runner.run(self.network.directory.purge())
 
+    @precondition(lambda self: self.changes > 3)
     @rule(killed=st.booleans())
     def restart(self, killed):
         """Central starts again; when it was killed, with the files as they were at that moment."""
         TAKEN["restart"] += 1
+        self.changes = 0
         if killed:
             self.starts += 1
             image = self.base / str(self.starts)

@@ -10,17 +10,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.soak.machine import TAKEN, Relevo
+from tests.soak.machine import CAME_TO, TAKEN, Relevo
 
 log = logging.getLogger("relevo.soak")
 FULL = os.environ.get("RELEVO_SOAK") == "full"
 STEPS = 10_000 if FULL else 500
-EVERY_RULE = 15
+RULES = 16
 
 
 @pytest.mark.timeout(3600)
 def test_whatever_happens_central_answers_what_the_model_says():
     TAKEN.clear()
+    CAME_TO.clear()
     runs = settings(
         max_examples=10,
         stateful_step_count=50,
@@ -36,5 +37,7 @@ def test_whatever_happens_central_answers_what_the_model_says():
         run_state_machine_as_test(Relevo, settings=runs)
         if not FULL:
             assert TAKEN.total() - before >= STEPS, "the same steps would come again"
-    log.info("%d steps: %s", TAKEN.total(), ", ".join(f"{name} {count}" for name, count in sorted(TAKEN.items())))
-    assert len(TAKEN) == EVERY_RULE, "every rule was taken"
+    said = ", ".join(f"{name} {count}" for name, count in sorted((TAKEN + CAME_TO).items()))
+    log.info("%d steps: %s", TAKEN.total(), said)
+    assert len(TAKEN) == RULES, "every rule was taken"
+    assert len(+CAME_TO) == 2, "files were placed and stored"
