@@ -636,4 +636,37 @@ DEFENCES = (
         "        self._carried = Shares(carried * 1000, carried_each * 1000)",
         "test_so_many_calls_are_carried_at_once_for_each_caller_and_for_all",
     ),
+    # 38: acknowledged is on disk
+    _defence(
+        "central/sqlite_schema.py",
+        '"foreign_keys = ON", "synchronous = FULL"',
+        '"foreign_keys = ON", "synchronous = NORMAL"',
+        "test_central_answers_a_publication_when_its_journal_is_synced",
+    ),
+    _defence(
+        "peer/partial.py",
+        "                os.fsync(descriptor)\n",
+        "                pass\n",
+        "test_a_copy_is_confirmed_when_its_bytes_its_name_and_its_record_are_synced",
+    ),
+    # 39: disks that are full or fail
+    _defence(
+        "central/sqlite_store.py",
+        "_DISK = {sqlite3.SQLITE_FULL, ",
+        "_DISK = {",
+        "test_a_full_disk_is_said_to_be_full_and_changes_nothing",
+    ),
+    _defence(
+        "peer/partial.py",
+        "            except OSError:\n                self._remove()\n                raise\n",
+        "            except OSError:\n                raise\n",
+        "test_a_failed_sync_is_not_trusted_a_second_time",
+    ),
+    # 40: rot
+    _defence(
+        "peer/library/blocks.py",
+        "if len(data) != length or not (opened.is_checked(index) or manifest.verifies(index, data)):",
+        "if len(data) != length:",
+        "test_a_block_is_compared_with_its_digest_once_for_every_opening",
+    ),
 )
