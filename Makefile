@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUBS := generated/relevo/v1/content_pb2.py
 
-.PHONY: help install protos demo bench bench-swarm test test-pythons fuzz attacks defences faults check format clean
+.PHONY: help install protos demo bench bench-swarm test test-pythons fuzz attacks soak defences faults check format clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -44,6 +44,9 @@ fuzz: $(STUBS) ## run every fuzz target for SECONDS (30) each; SEED repeats a ru
 
 attacks: $(STUBS) ## attack the programs much longer than `make test` does
 	RELEVO_ATTACKS=full $(BIN)/python -m pytest -q -n 2 tests/attacks tests/peer/test_swapped_links.py tests/test_hostile_names.py
+
+soak: $(STUBS) ## drive a central and its peers through 10,000 steps of chance beside a small model; five minutes
+	RELEVO_SOAK=full $(BIN)/python -m pytest -q --log-cli-level=INFO tests/soak
 
 defences: $(STUBS) ## take each defence away in turn, and see the tests that show it fail; about ten minutes
 	@$(BIN)/python -m tests.defences $(ONLY)

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from central.commands.backup import backup
 from central.commands.certificates import admin_cert, rotate_ca
 from central.commands.members import invite, peers, revoke
 from central.parameters import data_option, span, spelt
@@ -184,7 +185,7 @@ def serve(
     )
 
 
-for command in (invite, peers, revoke, rotate_ca, admin_cert):
+for command in (invite, peers, revoke, rotate_ca, admin_cert, backup):
     cli.add_command(command)
 
 

@@ -87,6 +87,14 @@ class Authorities:
         """
         return self._newest(self._register.authorities()).network_id
 
+    def key_file(self) -> Path:
+        """Returns the file of the key that issues.
+
+        Raises:
+            NotPossible: it is missing.
+        """
+        return self._path(self._newest(self._register.authorities()).generation)
+
     def _newest(self, records: list[AuthorityRecord]) -> Authority:
         newest = records[0]
         if self._current is None or self._current.generation != newest.generation:

@@ -109,7 +109,7 @@ class Directory:
             log.info("%d peers were logged in; each has a fresh lease", len(peers))
 
     async def sweep(self) -> None:
-        """Withdraws peers whose lease is over, has suspects looked for, and sees to copies that were missed for long."""
+        """Withdraws peers whose lease is over, has suspects looked for, and sees to copies that are missed."""
         await self.sessions.expire()
         self.suspects.look_for()
         self.upkeep.passed(self.clock())

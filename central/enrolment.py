@@ -57,7 +57,7 @@ class Enrolment:
         """
         if not (data / FILE_NAME).exists():
             raise _no_network(data)
-        register = Register.open(data)
+        register = Register.open(data, beside=True)
         if not register.authorities():
             register.close()
             raise _no_network(data)
@@ -81,6 +81,15 @@ class Enrolment:
     def close(self) -> None:
         """Closes the register."""
         self.register.close()
+
+    def key_files(self) -> list[Path]:
+        """Returns the files, beside the register, without which the network cannot go on.
+
+        Raises:
+            NotPossible: the network's key is missing.
+        """
+        kept = (self.authorities.key_file(), self.data / OWN_KEY, self.data / _HASH_KEY)
+        return [path for path in kept if path.exists()]
 
     def note_address(self, address: str, enrolment_port: int) -> None:
         """Notes where central listens (`host:port`), for tokens that are made beside it."""

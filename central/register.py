@@ -61,13 +61,15 @@ class Register:
         self._db = db
 
     @classmethod
-    def open(cls, data: Path) -> "Register":
+    def open(cls, data: Path, *, beside: bool = False) -> "Register":
         """Returns the register in `data`, which is made, 0600, when it is not there.
+
+        With `beside`, a central may be using it: what an older version has written is refused then, not changed.
 
         Raises:
             NotPossible: it cannot be used, or a newer version has written it.
         """
-        return cls(connect(data))
+        return cls(connect(data, beside=beside))
 
     def close(self) -> None:
         """Closes the database."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from core.errors import NotPossible
 from core.private_files import keep_private
+from core.schemas import Schema
 
 FILE_NAME = "register.db"
-VERSION = 1
 BUSY_SECONDS = 5.0
 
 # `link` is the certificate by which the predecessor vouches. `last_end` is when the last certificate ends that the
@@ -33,15 +33,20 @@ CREATE TABLE members (
   certificate_end REAL NOT NULL DEFAULT 0, revoked REAL, lapsed INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 """
+SCHEMA = Schema("relevo-central", _TABLES)
 
 
-def connect(data: Path) -> sqlite3.Connection:
-    """Returns a connection in autocommit mode to the register in `data`, which is made, 0600, when it is not there.
+def connect(data: Path, *, beside: bool) -> sqlite3.Connection:
+    """Returns a connection in autocommit mode to the register in `data`.
 
     Commits are synced to disk before they return. The caller closes it; any one thread at a time may use it.
 
+    Args:
+        data: the directory; the register is made in it, 0600, when it is not there.
+        beside: opened without the directory's lock, so that a central may be using it.
+
     Raises:
-        NotPossible: it cannot be used, or a newer version has written it.
+        NotPossible: it cannot be used, or a newer version has written it; `beside`, also when an older one has.
     """
     path = data / FILE_NAME
     try:
@@ -50,7 +55,7 @@ def connect(data: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise NotPossible(f"cannot open {path} ({error}); check the directory's permissions") from error
     try:
-        _prepare(db, path)
+        _prepare(db, path, beside=beside)
     except sqlite3.Error as error:
         db.close()
         raise NotPossible(
@@ -63,13 +68,10 @@ def connect(data: Path) -> sqlite3.Connection:
     return db
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
+def _prepare(db: sqlite3.Connection, path: Path, *, beside: bool) -> None:
+    if beside:
+        SCHEMA.check(db, path)
+    else:
+        SCHEMA.bring_up(db, path)
     for setting in ("synchronous = FULL", "journal_mode = WAL"):
         db.execute(f"PRAGMA {setting}")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise NotPossible(
-            f"{path} was written by a newer relevo-central (schema {version}, this one knows {VERSION}); upgrade"
-        )
-    if version == 0:
-        db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")

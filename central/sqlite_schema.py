@@ -1,13 +1,15 @@
 """The SQLite database of a data directory: its lock, its tables, its connections."""
 
+import logging
 import sqlite3
 from pathlib import Path
 
 from core.errors import NotPossible
 from core.own_directory import claim
 from core.private_files import keep_private
+from core.schemas import Schema
 
-VERSION = 3
+log = logging.getLogger("relevo.central")
 FILE_NAME = "central.db"
 BUSY_MS = 5_000
 
@@ -100,9 +102,22 @@ CREATE VIRTUAL TABLE grams USING fts5 (
   tokenize = 'trigram case_sensitive 1'
 );
 """
-# What each older schema lacks, for the next.
-_CHANGES = {
-    1: """
+# The first databases of version 1 had one size for each content and path, later ones of version 1 have several: `files`
+# is made anew for both.
+_STEPS = (
+    """
+CREATE TABLE files_anew (
+  id INTEGER PRIMARY KEY, path TEXT NOT NULL, folded TEXT NOT NULL, folded_name TEXT NOT NULL,
+  content_id BLOB NOT NULL, size INTEGER NOT NULL, age REAL NOT NULL,
+  UNIQUE (content_id, path, size)
+) STRICT;
+INSERT INTO files_anew SELECT id, path, folded, folded_name, content_id, size, age FROM files;
+DROP TABLE files;
+ALTER TABLE files_anew RENAME TO files;
+CREATE INDEX files_by_age ON files (age, path, content_id, size);
+CREATE INDEX files_by_folded ON files (folded);
+CREATE INDEX files_by_folded_name ON files (folded_name);
+
 ALTER TABLE peers ADD COLUMN path_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE peers ADD COLUMN stored_count INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE placements ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
@@ -112,7 +127,7 @@ UPDATE peers SET
 UPDATE placements SET bytes = wanted * (SELECT size FROM files WHERE files.id = file_id);
 CREATE INDEX placements_by_author ON placements (author, bytes);
 """,
-    2: """
+    """
 ALTER TABLE placements ADD COLUMN successor INTEGER;
 DROP INDEX placements_by_author;
 CREATE INDEX placements_by_author ON placements (author, successor, bytes);
@@ -123,7 +138,8 @@ CREATE TABLE dropping (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dropping_by_peer ON dropping (peer_id);
 """,
-}
+)
+SCHEMA = Schema("relevo-central", _TABLES, _STEPS)
 
 
 def lock(data: Path) -> int:
@@ -139,10 +155,11 @@ def lock(data: Path) -> int:
 def connect(data: Path, *, reader: bool) -> sqlite3.Connection:
     """Returns a connection in autocommit mode that any one thread at a time may use.
 
-    Commits are synced to disk before they return. The caller closes it.
+    Commits are synced to disk before they return. The caller closes it, and has the lock unless it is a reader.
 
     Raises:
-        NotPossible: the database cannot be opened, or a newer version has written it.
+        NotPossible: the database cannot be opened, or a newer version has written it; for a reader, also when an older
+            one has, since whoever has the lock may be that.
     """
     path = data / FILE_NAME
     try:
@@ -165,22 +182,15 @@ def connect(data: Path, *, reader: bool) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, path: Path, *, reader: bool) -> None:
-    settings = ["foreign_keys = ON", "synchronous = FULL", "temp_store = MEMORY", "secure_delete = OFF"]
+    # What was written by a newer version is not touched: it is looked at before anything is set that stays in the file.
     if reader:
-        settings += ["cache_size = -16384", "query_only = ON"]
+        SCHEMA.check(db, path)
+        settings = ["cache_size = -16384", "query_only = ON"]
     else:
+        found = SCHEMA.bring_up(db, path)
+        if 0 < found < SCHEMA.version:
+            log.info("%s is brought from schema %d to %d", path, found, SCHEMA.version)
         # Batches touch many pages, and many of the same: with 32 MiB between checkpoints each is copied once for many.
-        settings += ["cache_size = -65536", "journal_mode = WAL", "wal_autocheckpoint = 8192"]
-    for setting in settings:
+        settings = ["cache_size = -65536", "journal_mode = WAL", "wal_autocheckpoint = 8192"]
+    for setting in ("foreign_keys = ON", "synchronous = FULL", "temp_store = MEMORY", "secure_delete = OFF", *settings):
         db.execute(f"PRAGMA {setting}")
-    if reader:
-        return
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise NotPossible(
-            f"{path} was written by a newer relevo-central (schema {version}, this one knows {VERSION}); upgrade"
-        )
-    if version < VERSION:
-        changes = "".join(_CHANGES[each] for each in range(version, VERSION)) if version else _TABLES
-        # One transaction with the version, so that a crash leaves all of it or nothing.
-        db.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {VERSION}; COMMIT;")

@@ -1,15 +1,15 @@
-"""SQLite databases of the peer's home: opened when they are of the right kind and undamaged, else begun anew."""
+"""SQLite databases of the peer's home: brought up to date when they are undamaged and of its kind, else begun anew."""
 
 import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from core.errors import NotPossible
 from core.private_files import keep_private
+from core.schemas import Schema
 
 log = logging.getLogger("relevo.home")
 _ASIDE = ".damaged"
@@ -18,15 +18,6 @@ IN_MEMORY = Path(":memory:")
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound="Store")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a database is: SQLite's application id, a version of its own, and its tables."""
-
-    application: int
-    version: int
-    schema: str
 
 
 class Store(Protocol):
@@ -48,16 +39,17 @@ def told(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P]
     return call
 
 
-def open_database(path: Path, kind: Kind) -> sqlite3.Connection:
+def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
     """Opens or makes a database, in WAL mode and without implicit transactions; any thread may use it, one at a time.
 
-    One that is damaged, or of another kind or version, is set aside as `….damaged` and begun anew.
+    One that an older version has written is brought up to date. One that is damaged, or of another kind, is set aside
+    as `….damaged` and begun anew.
 
     Raises:
-        NotPossible: it cannot be opened, for a reason other than damage.
+        NotPossible: a newer version has written it, or it cannot be opened for a reason other than damage.
     """
     try:
-        return _open(path, kind)
+        return _open(path, schema)
     except (OSError, sqlite3.OperationalError) as error:  # locked, no space, no permission: not a damaged file
         raise NotPossible(f"{path} cannot be opened ({error})") from error
     except sqlite3.DatabaseError as error:
@@ -65,7 +57,7 @@ def open_database(path: Path, kind: Kind) -> sqlite3.Connection:
         for end in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 path.with_name(path.name + end).replace(path.with_name(path.name + _ASIDE + end))
-        return _open(path, kind)
+        return _open(path, schema)
 
 
 @contextlib.contextmanager
@@ -81,30 +73,27 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _open(path: Path, kind: Kind) -> sqlite3.Connection:
+def _open(path: Path, schema: Schema) -> sqlite3.Connection:
     if path != IN_MEMORY:
         keep_private(path)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        problem = _problem(database, kind)
+        problem = _problem(database, schema)
         if problem:
             raise sqlite3.DatabaseError(problem)  # noqa: TRY301 - closed below like all others
+        schema.bring_up(database, path)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
-        database.executescript(kind.schema)
-        database.execute(f"PRAGMA application_id = {kind.application}")
-        database.execute(f"PRAGMA user_version = {kind.version}")
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _problem(database: sqlite3.Connection, kind: Kind) -> str:
+def _problem(database: sqlite3.Connection, schema: Schema) -> str:
     (application,) = database.execute("PRAGMA application_id").fetchone()
-    (version,) = database.execute("PRAGMA user_version").fetchone()
     (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and (application, version) != (kind.application, kind.version):
-        return "it is not a database of this kind and version"
+    if tables and application != schema.application:
+        return "it is not a database of this kind"
     (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
     return "" if answer == "ok" else str(answer)

@@ -112,4 +112,6 @@ def check_directory(where: Path) -> None:
     if not where.is_dir():
         raise errors.NotPossible(f"{where} is not a directory; make it first, or choose another with --to")
     if not os.access(where, os.W_OK | os.X_OK):
-        raise errors.NotPossible(f"{where} cannot be written to by the daemon's user; choose another with --to")
+        read_only = os.statvfs(where).f_flag & os.ST_RDONLY
+        why = "is on a read-only file system" if read_only else "cannot be written to by the daemon's user"
+        raise errors.NotPossible(f"{where} {why}; choose another with --to")

@@ -7,19 +7,30 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from peer.database import Kind, open_database, told, transaction
+from core.schemas import Schema
+from peer.database import open_database, told, transaction
 
 # Ended downloads that are remembered.
 REMEMBERED = 1000
-_KIND = Kind(
-    0x52454A4C,
-    1,
-    """
-CREATE TABLE IF NOT EXISTS accepted (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+_TABLES = """
+CREATE TABLE accepted (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
     request BLOB NOT NULL, transfer BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS ended (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, transfer BLOB NOT NULL);
+CREATE TABLE ended (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, transfer BLOB NOT NULL);
+"""
+# The first journals of version 1 had three columns in place of `transfer`, later ones of version 1 have it: where the
+# table has none, the name means the constant beside it, a message that says no more than ordinary priority.
+_STEPS = (
+    """
+CREATE TABLE accepted_anew (number INTEGER PRIMARY KEY, transfer_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+    request BLOB NOT NULL, transfer BLOB NOT NULL);
+INSERT INTO accepted_anew SELECT number, transfer_id, kind, request,
+    (SELECT transfer FROM accepted AS same WHERE same.number = each.number)
+    FROM accepted AS each, (SELECT x'980102' AS transfer);
+DROP TABLE accepted;
+ALTER TABLE accepted_anew RENAME TO accepted;
 """,
 )
+_SCHEMA = Schema("relevo", _TABLES, _STEPS, 0x52454A4C)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ class Journal:
 
     def open(self) -> None:
         """Opens the database, or makes it; nothing else may be called before. A damaged one is begun anew."""
-        self._opened = open_database(self.path, _KIND)
+        self._opened = open_database(self.path, _SCHEMA)
 
     @told
     def close(self) -> None:

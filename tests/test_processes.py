@@ -5,6 +5,7 @@ import json
 import os
 import random
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ class Program:
         self.log = log
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *map(str, arguments)],
+                [*self.interpreter(), "-m", *map(str, arguments)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -45,6 +46,9 @@ class Program:
                 cwd=ROOT,
             )
         self.address = self._ready()
+
+    def interpreter(self):
+        return [sys.executable]
 
     def _ready(self):
         with selectors.DefaultSelector() as selector:
@@ -532,3 +536,33 @@ def test_a_pattern_and_a_directory_come_from_two_peers_under_one_command(world, 
     assert "same.txt is the name of 2 different files" in twins.stderr
     assert (to / "trip/notes/1.txt").read_bytes() == b"one"
     assert not (to / "same.txt").exists()
+
+
+def test_a_central_that_is_restored_from_a_backup_serves_its_members_without_their_doing(world, tmp_path):
+    world.share("ana", "a.txt", b"ana's")
+    central = world.central()
+    ana = world.peer("ana", central)
+    world.peer("ben", central)
+    until(lambda: world.listed("ben") == ["a.txt"])
+    command = [
+        sys.executable,
+        "-m",
+        "central",
+        "backup",
+        "--data",
+        str(world.base / "central"),
+        str(tmp_path / "b.tar"),
+    ]
+    subprocess.run(command, env=environment(), cwd=ROOT, check=True, timeout=60)
+    world.share("ana", "later.txt", b"after the backup")
+    until(lambda: "later.txt" in world.listed("ben"))
+    central.kill()
+    shutil.rmtree(world.base / "central")
+    (world.base / "central").mkdir(0o700)
+    subprocess.run(["tar", "-xpf", tmp_path / "b.tar", "-C", world.base / "central"], check=True, timeout=20)
+    world.central(listen=central.address)
+    until(lambda: world.json("ben", "status")["session_state"] == "live", 30)
+    until(lambda: world.listed("ben") == ["a.txt", "later.txt"], 30)
+    ana.stop()
+    world.peer("ana", central)  # it is a member still, and needs no token
+    until(lambda: len(world.json("ben", "peers")["peers"]) == 2, 30)

@@ -17,28 +17,35 @@ from typing import TypeVar
 from core.content import Layout
 from core.errors import Corrupt, NotFound
 from core.manifest import Manifest
-from peer.database import Kind, open_database, told, transaction
+from core.schemas import Schema
+from peer.database import open_database, told, transaction
 from peer.rooted import Stamp
 
 _SLACK = 10_000
 _ASK = 500
-_KIND = Kind(
-    0x52454C56,
-    1,
-    """
-CREATE TABLE IF NOT EXISTS manifests (content_id BLOB PRIMARY KEY, size INTEGER NOT NULL, digests BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS files (disk TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+_TABLES = """
+CREATE TABLE manifests (content_id BLOB PRIMARY KEY, size INTEGER NOT NULL, digests BLOB NOT NULL);
+CREATE TABLE files (disk TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL, content_id BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS fetched (location BLOB PRIMARY KEY, path TEXT NOT NULL, size INTEGER NOT NULL,
+CREATE TABLE fetched (location BLOB PRIMARY KEY, path TEXT NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, content_id BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS stored (content_id BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+CREATE TABLE stored (content_id BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE published (central TEXT NOT NULL, version INTEGER NOT NULL);
+CREATE TABLE published_files (path TEXT PRIMARY KEY, content_id BLOB NOT NULL, size INTEGER NOT NULL,
+    modify_time REAL NOT NULL, executable INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE published_copies (content_id BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+# The first databases of version 1 lack what was published; later ones of version 1 have it.
+_STEPS = (
+    """
 CREATE TABLE IF NOT EXISTS published (central TEXT NOT NULL, version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS published_files (path TEXT PRIMARY KEY, content_id BLOB NOT NULL, size INTEGER NOT NULL,
     modify_time REAL NOT NULL, executable INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS published_copies (content_id BLOB PRIMARY KEY) WITHOUT ROWID;
 """,
 )
+_SCHEMA = Schema("relevo", _TABLES, _STEPS, 0x52454C56)
 
 R = TypeVar("R")
 
@@ -56,7 +63,7 @@ class Remembered:
 class Index:
     """The database. Its methods block; they may be called from any thread, one at a time.
 
-    An index that is damaged, or not one of this version, is set aside as `index.db.damaged` and begun anew: files are
+    An index that is damaged is set aside as `index.db.damaged` and begun anew: files are
     then hashed again, and copies for others are found again in the store.
 
     Raises:
@@ -79,7 +86,7 @@ class Index:
         Raises:
             NotPossible: it cannot be opened, for a reason other than damage.
         """
-        self._opened = open_database(self.path, _KIND)
+        self._opened = open_database(self.path, _SCHEMA)
 
     @told
     def close(self) -> None:

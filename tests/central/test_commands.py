@@ -249,7 +249,7 @@ def test_what_is_no_span_or_beyond_the_range_is_refused(value):
     assert span(1, 1000)("999") == 999.0
 
 
-@pytest.mark.parametrize("command", ["invite", "peers", "revoke", "rotate-ca", "admin-cert"])
+@pytest.mark.parametrize("command", ["invite", "peers", "revoke", "rotate-ca", "admin-cert", "backup"])
 def test_every_command_describes_itself_and_takes_the_data_directory(command):
     text = run(command, "--help").stdout
     assert "--data DIR" in text

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from central.quotas import Quotas
-from central.sqlite_schema import FILE_NAME, VERSION
+from central.sqlite_schema import FILE_NAME, SCHEMA
 from central.sqlite_store import SqliteStore
 from central.store import Batch, Copy, Entry, FileQuery, PeerRecord, PlacementRecord, Receipt, SessionEnd
 from core.errors import NotPossible, Unreachable
@@ -74,66 +74,10 @@ async def test_the_directory_is_free_again_after_closing(data):
 
 async def test_a_newer_schema_is_refused(data):
     await (await SqliteStore.open(data)).close()
-    rows(data, f"PRAGMA user_version = {VERSION + 1}")
+    rows(data, f"PRAGMA user_version = {SCHEMA.version + 1}")
     for _ in range(2):  # and the lock is given up
         with pytest.raises(NotPossible, match="newer relevo-central"):
             await SqliteStore.open(data)
-
-
-LIKE_SCHEMA_2 = (
-    "DROP TABLE dropping",
-    "DROP INDEX placements_by_successor",
-    "DROP INDEX placements_by_author",
-    "ALTER TABLE placements DROP COLUMN successor",
-    "CREATE INDEX placements_by_author ON placements (author, bytes)",
-    "PRAGMA user_version = 2",
-)
-
-
-def schema(data):
-    """Returns what the database is made of, without the spaces between."""
-    found = rows(data, "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'grams%' AND sql IS NOT NULL")
-    return {name: "".join(sql.split()) for name, sql in found}
-
-
-async def test_a_database_of_the_second_schema_becomes_like_a_new_one_and_keeps_its_placements(data):
-    store = await SqliteStore.open(data)
-    await join(store, ANA, BEA)
-    await publish(store, ANA, entry("f"))
-    await store.place(PlacementRecord("1" * 32, ANA, X, "f", 10, 3), Receipt(ANA, "place", b"", 1.0), Quotas())
-    await store.close()
-    new = schema(data)
-    for change in LIKE_SCHEMA_2:
-        rows(data, change)
-    assert schema(data).keys() != new.keys()
-    store = await SqliteStore.open(data)
-    assert (await store.placement("1" * 32)).wanted == 3
-    await store.close()
-    assert schema(data) == new
-
-
-async def test_a_database_of_the_first_schema_gets_the_counts_that_limits_need(data):
-    counts = "SELECT file_count, path_bytes, stored_count FROM peers ORDER BY peer_id"
-    store = await SqliteStore.open(data)
-    await join(store, ANA, BEA)
-    await publish(store, ANA, entry("ñ"), entry("two"), stored=(X, Y))
-    await store.place(PlacementRecord("1" * 32, ANA, X, "two", 10, 3), Receipt(ANA, "place", b"", 1.0), Quotas())
-    await store.close()
-    before = rows(data, counts)
-    assert before == [(2, 5, 2), (0, 0, 0)]
-    for change in (
-        *LIKE_SCHEMA_2,
-        "DROP INDEX placements_by_author",
-        "ALTER TABLE placements DROP COLUMN bytes",
-        "ALTER TABLE peers DROP COLUMN path_bytes",
-        "ALTER TABLE peers DROP COLUMN stored_count",
-        "PRAGMA user_version = 1",
-    ):
-        rows(data, change)
-    await (await SqliteStore.open(data)).close()
-    assert rows(data, counts) == before
-    assert rows(data, "SELECT bytes FROM placements") == [(30,)]
-    assert rows(data, "PRAGMA user_version") == [(VERSION,)]
 
 
 async def test_a_file_that_is_no_database_is_refused(data):

@@ -736,4 +736,37 @@ DEFENCES = (
         "            if place := self._holdings.place(content_id):\n                place.location.unlink()",
         "test_a_file_of_the_users_own_is_never_dropped",
     ),
+    # 42: acknowledged is on disk
+    _defence(
+        "central/sqlite_schema.py",
+        '"foreign_keys = ON", "synchronous = FULL"',
+        '"foreign_keys = ON", "synchronous = NORMAL"',
+        "test_central_answers_a_publication_when_its_journal_is_synced",
+    ),
+    _defence(
+        "peer/partial.py",
+        "                os.fsync(descriptor)\n",
+        "                pass\n",
+        "test_a_copy_is_confirmed_when_its_bytes_its_name_and_its_record_are_synced",
+    ),
+    # 43: disks that are full or fail
+    _defence(
+        "central/sqlite_store.py",
+        "_DISK = {sqlite3.SQLITE_FULL, ",
+        "_DISK = {",
+        "test_a_full_disk_is_said_to_be_full_and_changes_nothing",
+    ),
+    _defence(
+        "peer/partial.py",
+        "            except OSError:\n                self._remove()\n                raise\n",
+        "            except OSError:\n                raise\n",
+        "test_a_failed_sync_is_not_trusted_a_second_time",
+    ),
+    # 44: rot
+    _defence(
+        "peer/library/blocks.py",
+        "if len(data) != length or not (opened.is_checked(index) or manifest.verifies(index, data)):",
+        "if len(data) != length:",
+        "test_a_block_is_compared_with_its_digest_once_for_every_opening",
+    ),
 )

@@ -70,9 +70,9 @@ def test_an_end_that_is_told_twice_is_one(journal):
 @pytest.mark.parametrize("damage", [b"no database at all", None])
 def test_a_damaged_journal_is_set_aside_and_begun_anew(tmp_path, caplog, damage):
     path = tmp_path / "journal.db"
-    if damage is None:  # another program's, or another version's
+    if damage is None:  # another program's
         journal = opened(tmp_path)
-        journal._database.execute("PRAGMA user_version = 99")
+        journal._database.execute("PRAGMA application_id = 99")
         journal.close()
     else:
         path.write_bytes(damage)
