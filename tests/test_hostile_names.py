@@ -120,6 +120,7 @@ FIELDS = {
     "CentralDirectory.EndPlacement": {"signed.author": ID, "signed.request_id": ID, "signed.method": ID},
     "CentralDirectory.GetPlacement": {"placement_id": ID},
     "CentralDirectory.ReportHolder": {"peer_id": ID, "session_id": ID, "holder_peer_id": ID},
+    "CentralDirectory.ReportProbe": {"suspect_peer_id": ID},
     "PeerRelay.ListFiles": {
         "request.query": TEXT, "request.reference": TEXT, "request.directory": PATH, "request.page_token": TEXT,
     },
@@ -286,6 +287,8 @@ class Victims:
             "sequence": 1,
             "content_id": digest(b"x"),
             "holder_peer_id": self.peer.identity.peer_id,
+            "suspect_peer_id": self.identity.peer_id,
+            "nonce": bytes(32),
             "fault": central_pb2.HOLDER_FAULT_LACKS_CONTENT,
             "public_key": self.identity.public_key,
             "placement_id": new_request_id(),
