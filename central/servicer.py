@@ -8,10 +8,13 @@ from functools import partial
 from typing import Any
 
 from central import decode, fields
+from central.carried import Carried
 from central.directory import Directory
 from central.heartbeats import Heartbeats
+from central.single_beats import SingleBeats
 from central.turns import Turns
 from core.access import caller
+from core.addresses import observed
 from core.callers import who_calls
 from core.pages import page_size
 from relevo.v1 import central_directory_pb2 as pb2
@@ -24,17 +27,19 @@ LOOKUPS = 3
 class DirectoryServicer(CentralDirectoryServicer):
     """CentralDirectory on a directory."""
 
-    def __init__(self, directory: Directory, heartbeats: Heartbeats) -> None:
+    def __init__(self, directory: Directory, heartbeats: Heartbeats, carried: Carried) -> None:
         self._directory = directory
         self._sessions = directory.sessions
         self._catalogue = directory.catalogue
         self._placements = directory.placements
         self._reports = directory.reports
         self._heartbeats = heartbeats
+        self._beats = SingleBeats(directory, heartbeats)
+        self._carried = carried
         self._turns = Turns(LOOKUPS, directory.clock)
 
     async def Login(self, request: pb2.LoginRequest, context: Any) -> pb2.LoginResponse:
-        newcomer = decode.newcomer(request, fields.observed(context.peer()), self._directory.wall())
+        newcomer = decode.newcomer(request, observed(context.peer()), self._directory.wall())
         caller().check_is(newcomer.peer_id)
         return pb2.LoginResponse.FromString(await self._sessions.login(newcomer))
 
@@ -87,3 +92,9 @@ class DirectoryServicer(CentralDirectoryServicer):
         caller().check_is(report.peer_id)
         await self._reports.report(report)
         return pb2.ReportHolderResponse()
+
+    async def Beat(self, request: pb2.BeatRequest, context: Any) -> pb2.BeatResponse:
+        return await self._beats.answer(*decode.single_beat(request))
+
+    async def Carry(self, request: pb2.CarryRequest, context: Any) -> pb2.CarryResponse:
+        return pb2.CarryResponse(answer=await self._carried.carry(request, context))

@@ -64,8 +64,9 @@ CENTRAL, RELAY, CONTROL, JOINING = (
 )
 # What changes something, or costs much, is for peers only; an operator looks on.
 FOR_PEERS_ONLY = {
-    f"/{CENTRAL}/{name}" for name in ("Login", "Logout", "Heartbeat", "PublishFiles", "PlaceFile", "ReportHolder")
-} | {f"/{RELAY}/{name}" for name in ("PlaceFile", "GetBlock", "GetContents")}
+    f"/{CENTRAL}/{name}"
+    for name in ("Login", "Logout", "Heartbeat", "PublishFiles", "PlaceFile", "ReportHolder", "Beat", "Carry")
+} | {f"/{RELAY}/{name}" for name in ("PlaceFile", "GetBlock", "GetContents", "Carry")}
 
 
 def allowed(method: str) -> set[Role]:
