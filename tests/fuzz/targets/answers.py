@@ -18,6 +18,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from core.errors import RelevoError
 from core.rpc import CONTROL_MESSAGE, open_channel
+from peer.carried_heartbeat import CarriedHeartbeat
+from peer.carrying import DirectCarrier
+from peer.contacts import Contact
 from peer.daemon import running_peer
 from peer.gatherer import Gatherer, GatherSettings
 from peer.manifest_fetch import ManifestTimes
@@ -25,6 +28,7 @@ from peer.pieces import unlimited
 from peer.progress import Progress
 from peer.settings import ServeSettings, control_address
 from peer.transfer import FetchRequest
+from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_control_pb2 as control
 from relevo.v1.content_pb2 import Neighbours
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
@@ -177,7 +181,30 @@ class AnswerTarget(Target):
             "GetBlock": self._fetch,
             "LocateFiles": self._gather,
             "GetContents": self._gather,
+            "Beat": self._beat_once,
+            "Carry": self._carry,
         }
+
+    async def _beat_once(self) -> None:
+        """Beats without a stream, as a peer whose calls are carried."""
+        stub = self._peer.routes.central_stub()
+        heartbeat = CarriedHeartbeat(
+            stub, lambda number: pb2.HeartbeatRequest(sequence=number), lambda: 0.0, self._peer.session._tell
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LEASE):
+                await asyncio.shield(heartbeat.ended)
+        await heartbeat.stop()
+
+    async def _carry(self) -> None:
+        """Has a call carried by the liar, and carries one to it."""
+        detour = self._peer.session.detour
+        if detour is None:
+            raise Broken("the peer knows no way through others")
+        self._peer.last_neighbours.contacts = [Contact.from_info(self._liar.myself)]
+        with suppress(RelevoError):
+            await detour.central.stub().ListFiles(pb2.ListFilesRequest())
+        await DirectCarrier(self._peer.routes).carry(pb2.CarryRequest())
 
     async def _beat(self) -> None:
         def told() -> bool:
