@@ -24,6 +24,7 @@ END_PLACEMENT = "/relevo.v1.CentralDirectory/EndPlacement"
 MAX_REPLICAS = 32
 _MAX_KEY = 256
 _MAX_SIGNATURE = 72
+_MAX_NONCE = 64
 _ORDERS = {
     pb2.FILE_ORDER_UNSPECIFIED: Order.NEWEST_FIRST,
     pb2.FILE_ORDER_NEWEST_FIRST: Order.NEWEST_FIRST,
@@ -215,6 +216,18 @@ def beat(request: pb2.HeartbeatRequest) -> Beat:
         request.trust_version,
         tuple(fields.content_id(one, "fetching_content_ids") for one in request.fetching_content_ids),
     )
+
+
+def single_beat(request: pb2.BeatRequest) -> tuple[Beat, bytes]:
+    """Returns one beat that came without a stream, and the nonce that it has."""
+    if len(request.nonce) > _MAX_NONCE:
+        raise InvalidInput("nonce", f"it is longer than {_MAX_NONCE} bytes")
+    return beat(request.beat), request.nonce
+
+
+def carried(request: pb2.CarryRequest, now: float) -> SignedRequest:
+    """Returns what somebody else has carried here for its author, signed for the method that it names."""
+    return _by_own_key(request.signed, request.public_key, request.signed.method, now)
 
 
 def report(request: pb2.ReportHolderRequest) -> Report:

@@ -164,12 +164,21 @@ class Enrolment:
             NotEnrolled: it never was a member.
         """
         with self.register.changing():
-            member = self.register.member(peer_id)
-            if member is None:
-                raise NotEnrolled("this network does not know the peer; join with a token from `relevo-central invite`")
-            if member.revoked is not None:
-                raise Revoked
+            self.check_member(peer_id)
             return self._membership(peer_id, public_key, now, life)
+
+    def check_member(self, peer_id: str) -> None:
+        """Checks that a peer belongs to the network.
+
+        Raises:
+            Revoked: its key was revoked.
+            NotEnrolled: it never was a member.
+        """
+        member = self.register.member(peer_id)
+        if member is None:
+            raise NotEnrolled("this network does not know the peer; join with a token from `relevo-central invite`")
+        if member.revoked is not None:
+            raise Revoked
 
     def revoke(self, peer_id: str, now: float) -> None:
         """Revokes a member, for good.

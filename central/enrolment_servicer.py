@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from central import decode, encode, fields
+from central import decode, encode
 from central.network import Network
 from central.rate import Gate
+from core.addresses import observed
 from core.errors import Busy
 from relevo.v1 import enrolment_pb2 as pb2
 from relevo.v1.enrolment_pb2_grpc import EnrolmentServicer as Servicer
@@ -36,6 +37,6 @@ class EnrolmentServicer(Servicer):
         return pb2.RenewResponse(membership=encode.membership(membership))
 
     def _let_through(self, context: Any) -> None:
-        pause = self._gate.take(fields.observed(context.peer()), self._clock())
+        pause = self._gate.take(observed(context.peer()), self._clock())
         if pause:
             raise Busy("too many requests come from there, or in all; wait a little", pause)

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterable
-from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from core.addresses import MOST_ADDRESSES, is_loopback, join_address, leads_astray, split_address
+from core.addresses import MOST_ADDRESSES, is_loopback, leads_astray, split_address
 from core.content import DIGEST_BYTES, MAX_SIZE
 from core.errors import InvalidInput
 from core.identity import PEER_ID
@@ -130,11 +129,3 @@ def message(data: bytes, into: Message, field: str) -> None:
         into.ParseFromString(data)
     except DecodeError as error:
         raise InvalidInput(field, f"it is not a {into.DESCRIPTOR.full_name}") from error
-
-
-def observed(peer: str) -> str:
-    """Returns the `host:port` in what gRPC calls a caller (`ipv4:…`, `ipv6:%5B…%5D:…`); empty for a Unix socket."""
-    kind, _, address = unquote(peer).partition(":")
-    if kind not in {"ipv4", "ipv6"}:
-        return ""
-    return join_address(*split_address(address))

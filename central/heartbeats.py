@@ -189,20 +189,29 @@ class Heartbeats:
             raise InvalidInput("session_id", "a stream carries one session only; open another stream")
         if beat.sequence <= last.sequence:
             raise InvalidInput("sequence", f"beat {beat.sequence} came after beat {last.sequence}; count upwards")
-        if self._roster.leases.beat(beat.session_id, stream.number, self._directory.clock()):
-            self._placements.joined()
-        self._roster.update(beat.peer_id, free_bytes=beat.free_bytes)
-        self._roster.fetching.update(beat.peer_id, beat.fetching)
+        self.renew(beat, stream.number)
         stream.beat = beat
         await stream.owe(beat.sequence)
 
     async def _write(self, stream: HeartbeatStream, context: Any) -> None:
         while (sequence := await stream.next()) is not None:
             if stream.beat:
-                await context.write(self._answer(stream.beat, sequence))
+                await context.write(self.answer(stream.beat, sequence))
         stream.end(None)
 
-    def _answer(self, beat: Beat, sequence: int) -> pb2.HeartbeatResponse:
+    def renew(self, beat: Beat, stream: int) -> None:
+        """Renews the lease of a session by a beat that counts, and notes what it says of the peer.
+
+        Raises:
+            SessionUnknown: there is no such lease.
+        """
+        if self._roster.leases.beat(beat.session_id, stream, self._directory.clock()):
+            self._placements.joined()
+        self._roster.update(beat.peer_id, free_bytes=beat.free_bytes)
+        self._roster.fetching.update(beat.peer_id, beat.fetching)
+
+    def answer(self, beat: Beat, sequence: int) -> pb2.HeartbeatResponse:
+        """Returns what a peer is told after `beat`: in answer to the beat of that number, or unasked when it is 0."""
         peer = self._roster.require(beat.peer_id)
         trust = self._trust()
         news = trust if trust and trust.version != beat.trust_version else None

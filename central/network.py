@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from central.enrolment import Enrolment
+from core.errors import Revoked
+from core.signing import AnswerSigner
 from core.tls import Material
 from core.trust import Trust
 
@@ -37,6 +39,7 @@ class Network:
         self._told = Trust()
         self._trust = Trust()
         self._material = Material(b"", b"", b"")
+        self._signer: AnswerSigner | None = None
         self._renew_at = 0.0
 
     async def open(self) -> None:
@@ -77,6 +80,23 @@ class Network:
         """Returns what central shows in a handshake, and accepts."""
         return self._material
 
+    def signer(self) -> AnswerSigner:
+        """Returns what signs answers, by the certificate that central shows."""
+        if self._signer is None:
+            raise RuntimeError("the network is not open")
+        return self._signer
+
+    async def check_member(self, peer_id: str) -> None:
+        """Checks that a key which came without its certificate is a member's all the same.
+
+        Raises:
+            NotEnrolled: it never was.
+            Revoked: it is not any more.
+        """
+        if peer_id in self._trust.revoked:
+            raise Revoked
+        await self.run(lambda enrolment: enrolment.check_member(peer_id))
+
     async def refresh(self) -> bool:
         """Takes up what has changed, renews central's certificate when it is time; tells whether the trust changed."""
         return await self.run(self._refresh)
@@ -100,5 +120,6 @@ class Network:
             self._told = told
         if changed or now >= self._renew_at:
             self._material = enrolment.own_material(now, self._life)
+            self._signer = AnswerSigner.from_material(self._material)
             self._renew_at = now + self._life * RENEW_AT
         return changed

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from central.awake_clock import AwakeClock
+from central.carried import Carried
 from central.directory import Directory
 from central.enrolment_servicer import EnrolmentServicer
 from central.heartbeats import Heartbeats
@@ -29,10 +30,14 @@ from core.tls import server_credentials
 from core.tokens import JoinToken
 from relevo.v1.central_directory_pb2 import DESCRIPTOR
 from relevo.v1.central_directory_pb2_grpc import add_CentralDirectoryServicer_to_server
+from relevo.v1.enrolment_pb2 import DESCRIPTOR as ENROLMENT_DESCRIPTOR
 from relevo.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 
 log = logging.getLogger("relevo.central")
-SERVICE = DESCRIPTOR.services_by_name["CentralDirectory"].full_name
+_DIRECTORY = DESCRIPTOR.services_by_name["CentralDirectory"]
+SERVICE = _DIRECTORY.full_name
+# What may be carried: every call of a peer that is no stream.
+_CARRIED = [rpc.name for rpc in _DIRECTORY.methods if not rpc.client_streaming and rpc.name != "Carry"]
 PURGE_INTERVAL = 60.0
 _AFTER_FAILURE = 5.0
 # Requests of strangers are below 1 KiB; answers carry up to some hundred revoked peers.
@@ -113,14 +118,15 @@ async def running_central(
             network = Network(data, directory.settings.certificate_life, wall)
             stack.push_async_callback(network.close)
             await network.open()
-        server, heartbeats = _directory_server(directory, network)
+        carried = Carried(directory.sessions, network, wall)
+        server, heartbeats = _directory_server(directory, network, carried)
         host = bind(server, listen)
         address = join_address(host, server.port)
         joining = 0
         if network:
             await _look(network, directory)
             wanted = enrolment_port if enrolment_port is not None else _next(port)
-            joining = await _serve_enrolment(stack, network, directory, join_address(host, wanted))
+            joining = await _serve_enrolment(stack, network, directory, carried, join_address(host, wanted))
             await network.run(lambda found: found.note_address(address, joining))
         await server.start(SERVICE)
         directory.opened()
@@ -134,7 +140,7 @@ def _next(port: int) -> int:
     return (port + 1) % 65_536 if port else 0
 
 
-def _directory_server(directory: Directory, network: Network | None) -> tuple[Server, Heartbeats]:
+def _directory_server(directory: Directory, network: Network | None, carried: Carried) -> tuple[Server, Heartbeats]:
     limits = directory.settings.limits
     if network is None:
         server, heartbeats = Server(CENTRAL_MESSAGE, limits=limits), Heartbeats(directory, lambda: None)
@@ -143,11 +149,15 @@ def _directory_server(directory: Directory, network: Network | None) -> tuple[Se
         credentials = server_credentials(network.material)
         server = Server(CENTRAL_MESSAGE, way_in=way_in, credentials=credentials, limits=limits)
         heartbeats = Heartbeats(directory, network.told)
-    add_CentralDirectoryServicer_to_server(DirectoryServicer(directory, heartbeats), server.server)
+    servicer = DirectoryServicer(directory, heartbeats, carried)
+    carried.offer(_DIRECTORY, servicer, _CARRIED)
+    add_CentralDirectoryServicer_to_server(servicer, server.server)
     return server, heartbeats
 
 
-async def _serve_enrolment(stack: AsyncExitStack, network: Network, directory: Directory, listen: str) -> int:
+async def _serve_enrolment(
+    stack: AsyncExitStack, network: Network, directory: Directory, carried: Carried, listen: str
+) -> int:
     """Serves Enrolment, to which nobody has to show a certificate, and returns its port."""
     settings = directory.settings
     server = Server(
@@ -165,6 +175,7 @@ async def _serve_enrolment(stack: AsyncExitStack, network: Network, directory: D
         ) from error
     gate = Gate(settings.enrolment_rate, settings.enrolment_total_rate)
     servicer = EnrolmentServicer(network, gate, settings.certificate_life, directory.clock)
+    carried.offer(ENROLMENT_DESCRIPTOR.services_by_name["Enrolment"], servicer, ["Renew"])
     add_EnrolmentServicer_to_server(servicer, server.server)
     await server.start()
     stack.push_async_callback(server.stop, settings.drain)

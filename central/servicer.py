@@ -8,10 +8,13 @@ from functools import partial
 from typing import Any
 
 from central import decode, fields
+from central.carried import Carried
 from central.directory import Directory
 from central.heartbeats import Heartbeats
+from central.single_beats import SingleBeats
 from central.turns import Turns
 from core.access import caller
+from core.addresses import observed
 from core.callers import who_calls
 from core.pages import page_size
 from relevo.v1 import central_directory_pb2 as pb2
@@ -24,7 +27,7 @@ LOOKUPS = 3
 class DirectoryServicer(CentralDirectoryServicer):
     """CentralDirectory on a directory."""
 
-    def __init__(self, directory: Directory, heartbeats: Heartbeats) -> None:
+    def __init__(self, directory: Directory, heartbeats: Heartbeats, carried: Carried) -> None:
         self._directory = directory
         self._sessions = directory.sessions
         self._catalogue = directory.catalogue
@@ -32,10 +35,12 @@ class DirectoryServicer(CentralDirectoryServicer):
         self._reports = directory.reports
         self._suspects = directory.suspects
         self._heartbeats = heartbeats
+        self._beats = SingleBeats(directory, heartbeats)
+        self._carried = carried
         self._turns = Turns(LOOKUPS, directory.clock)
 
     async def Login(self, request: pb2.LoginRequest, context: Any) -> pb2.LoginResponse:
-        newcomer = decode.newcomer(request, fields.observed(context.peer()), self._directory.wall())
+        newcomer = decode.newcomer(request, observed(context.peer()), self._directory.wall())
         caller().check_is(newcomer.peer_id)
         return pb2.LoginResponse.FromString(await self._sessions.login(newcomer))
 
@@ -96,3 +101,9 @@ class DirectoryServicer(CentralDirectoryServicer):
         suspect, nonce = fields.peer_id(request.suspect_peer_id, "suspect_peer_id"), fields.nonce(request.nonce)
         self._suspects.proved(suspect, nonce, request.signature)
         return pb2.ReportProbeResponse()
+
+    async def Beat(self, request: pb2.BeatRequest, context: Any) -> pb2.BeatResponse:
+        return await self._beats.answer(*decode.single_beat(request))
+
+    async def Carry(self, request: pb2.CarryRequest, context: Any) -> pb2.CarryResponse:
+        return pb2.CarryResponse(answer=await self._carried.carry(request, context))

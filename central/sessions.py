@@ -14,6 +14,7 @@ from central.roster import Roster
 from central.store import PeerRecord, Receipt, SessionEnd, Store
 from core.errors import NotPossible, RelevoError, Revoked, SessionMismatch, SessionSuperseded, SessionUnknown
 from core.pages import decode_token, encode_token
+from core.signing import session_name
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Neighbours as NeighboursMessage
 
@@ -74,6 +75,24 @@ class Sessions:
         if ended is not None and ended[1] is SessionEnd.SUPERSEDED:
             raise _superseded()
         raise SessionUnknown(_UNKNOWN)
+
+    def is_live(self, peer_id: str) -> bool:
+        """Tells whether a peer is logged in."""
+        return peer_id in self._roster
+
+    def named(self, peer_id: str, name: str) -> str:
+        """Returns the id of a peer's live session that goes by `name` (core.signing.session_name).
+
+        Raises:
+            SessionUnknown: the peer is not logged in.
+            SessionSuperseded: it is by another session than that.
+        """
+        peer = self._roster.get(peer_id)
+        if peer is None:
+            raise SessionUnknown(_UNKNOWN)
+        if session_name(peer.session_id) != name:
+            raise _superseded()
+        return peer.session_id
 
     async def login(self, newcomer: Newcomer) -> bytes:
         """Opens a session and returns the serialized LoginResponse.

@@ -41,6 +41,8 @@ RULES: dict[str, frozenset[Role]] = {
     "/relevo.v1.CentralDirectory/EndPlacement": _PEER,  # likewise
     "/relevo.v1.CentralDirectory/ReportHolder": _PEER,
     "/relevo.v1.CentralDirectory/ReportProbe": _PEER,  # the suspect has signed it; the caller is whoever reached it
+    "/relevo.v1.CentralDirectory/Beat": _PEER,
+    "/relevo.v1.CentralDirectory/Carry": _PEER,  # as PlaceFile; each RPC that is carried has its author as its caller
     "/relevo.v1.CentralDirectory/GetNeighbours": _MEMBER,
     "/relevo.v1.CentralDirectory/ListPeers": _MEMBER,
     "/relevo.v1.CentralDirectory/ListFiles": _MEMBER,
@@ -53,6 +55,7 @@ RULES: dict[str, frozenset[Role]] = {
     "/relevo.v1.PeerRelay/GetNeighbours": _MEMBER,
     "/relevo.v1.PeerRelay/PlaceFile": _PEER,
     "/relevo.v1.PeerRelay/EndPlacement": _PEER,
+    "/relevo.v1.PeerRelay/Carry": _PEER,
     "/relevo.v1.PeerRelay/GetManifest": _MEMBER,
     "/relevo.v1.PeerRelay/GetBlock": _PEER,
     "/relevo.v1.PeerRelay/GetContents": _PEER,
@@ -121,6 +124,11 @@ def admit(way_in: "WayIn", method: str, context: Any) -> None:
     if found.role not in RULES.get(method, frozenset()):
         raise Refused(f"{method} is not for this caller")
     _caller.set(found)
+
+
+def act_for(peer_id: str) -> None:
+    """Has `caller` tell, until the call that is being answered ends, the peer that has signed what it brings."""
+    _caller.set(Caller(Role.PEER, peer_id))
 
 
 class WayIn(Protocol):

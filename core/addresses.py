@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 from functools import lru_cache
+from urllib.parse import unquote
 
 from core.errors import InvalidInput
 
@@ -114,3 +115,11 @@ def network_of(address: str) -> str:
         return host
     mapped = found.ipv4_mapped
     return str(mapped) if mapped else str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def observed(peer: str) -> str:
+    """Returns the `host:port` in what gRPC calls a caller (`ipv4:…`, `ipv6:%5B…%5D:…`); empty for a Unix socket."""
+    kind, _, address = unquote(peer).partition(":")
+    if kind not in {"ipv4", "ipv6"}:
+        return ""
+    return join_address(*split_address(address))

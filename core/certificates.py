@@ -16,7 +16,7 @@ import hashlib
 import re
 import secrets
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from core.errors import InvalidInput
+from core.errors import InvalidInput, Unauthenticated
 from core.identity import PEER_ID, load_public_key, peer_id_of, private_pem, public_der
 
 NETWORK_ID = re.compile(r"[a-z2-7]{16}")
@@ -49,6 +50,8 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
+# Links between a certificate and an authority that counts: central gives eight, and whoever needs more joins anew.
+_LONGEST_CHAIN = 9
 _GENERATION = re.compile(r"[1-9][0-9]{0,8}")
 ADMIN_LABEL = re.compile(r"[a-z0-9-]{1,63}")
 _USES = {
@@ -155,6 +158,28 @@ def certificate_of(pem: bytes) -> Certificate:
     if subject.kind is Kind.PEER and peer_id_of(key) != subject.label:
         raise InvalidInput("certificate", "it names a peer whose key is another")
     return Certificate(subject, found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp())
+
+
+def certified_key(certificates: Sequence[bytes], name: str, authorities: Sequence[bytes], now: float) -> bytes:
+    """Returns the key (DER SubjectPublicKeyInfo) of whom a chain certifies as `name` at `now`, as a handshake would.
+
+    Args:
+        certificates: in DER, the holder's first, then those that lead to older authorities.
+        name: what the holder has to be called.
+        authorities: those that count, in DER.
+        now: seconds since 1970.
+
+    Raises:
+        Unauthenticated: they do not certify anybody of that name.
+    """
+    try:
+        own, *links = map(x509.load_der_x509_certificate, certificates)
+        store = Store([x509.load_der_x509_certificate(one) for one in authorities])
+        policy = PolicyBuilder().store(store).time(datetime.fromtimestamp(now, UTC)).max_chain_depth(_LONGEST_CHAIN)
+        policy.build_server_verifier(x509.DNSName(name)).verify(own, links)
+        return public_der(own.public_key())
+    except (*_UNREADABLE, VerificationError) as error:
+        raise Unauthenticated(f"the signature is not that of {name}") from error
 
 
 def _subject_of(name: str) -> Subject:

@@ -93,6 +93,18 @@ class Identity:
             raise NotPossible(f"{path} holds a key of another kind; restore it, or remove it to become a new peer")
         return cls(loaded)
 
+    @classmethod
+    def from_pem(cls, pem: bytes) -> "Identity":
+        """Returns the identity whose key `pem()` gave.
+
+        Raises:
+            ValueError: it is not such a key.
+        """
+        loaded = serialization.load_pem_private_key(pem, password=None)
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.curve.name != "secp256r1":
+            raise ValueError("it is a key of another kind")
+        return cls(loaded)
+
     def pem(self) -> bytes:
         """Returns the private key as PEM, for a file that nobody else may read and for TLS."""
         return private_pem(self._key)

@@ -1,16 +1,23 @@
-"""Signed requests: how a mutation travels through a neighbour that can delay it but not change or invent it."""
+"""Signed requests, and central's signed answers: both travel through a neighbour that can delay them, and no more."""
 
+import hashlib
 import secrets
+from dataclasses import dataclass
 
+from core.certificates import central_name, certified_key, from_pem
 from core.errors import ClockSkew, Unauthenticated
 from core.identity import Identity, verify
 from core.times import to_timestamp
-from relevo.v1.content_pb2 import SignedRequest
+from core.tls import Material
+from core.trust import Trust
+from relevo.v1.content_pb2 import SignedAnswer, SignedRequest
 
 # Requests are refused when they are further than this from central's clock; answers are kept as long.
 WINDOW_SECONDS = 600.0
 _NANOSECONDS = 1_000_000_000
 _CONTEXT = b"relevo signed request v1"
+_ANSWER_CONTEXT = b"relevo signed answer v1"
+_SESSION_NAME_DIGITS = 32
 
 
 def new_request_id() -> str:
@@ -28,6 +35,10 @@ def _message(request: SignedRequest) -> bytes:
         request.method.encode(),
         request.payload,
     )
+    return _joined(*parts)
+
+
+def _joined(*parts: bytes) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
@@ -66,3 +77,42 @@ def check_signed(request: SignedRequest, public_key: bytes, method: str, now: fl
             f"the request was signed {abs(created - now):.0f} s {side} central's time; set the clock of this machine",
             {"central_time": f"{now:.3f}"},
         )
+
+
+def session_name(session_id: str) -> str:
+    """Returns what names a session to central and opens nothing: 32 digits of the SHA-256 of its secret id."""
+    return hashlib.sha256(session_id.encode()).hexdigest()[:_SESSION_NAME_DIGITS]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSigner:
+    """Signs answers as central; `certificates` (DER) are its own and the links that lead to older authorities."""
+
+    identity: Identity
+    certificates: tuple[bytes, ...]
+
+    @classmethod
+    def from_material(cls, material: Material) -> "AnswerSigner":
+        """Returns the signer whose key and certificates central shows in handshakes."""
+        return cls(Identity.from_pem(material.key), from_pem(material.chain))
+
+    def sign(self, answer: SignedAnswer, request: SignedRequest, public_key: bytes) -> None:
+        """Makes `answer` one that counts for `request`, whose author's key is `public_key`, and for no other."""
+        answer.signature = self.identity.sign(_answer_message(answer, request, public_key))
+        answer.certificates.extend(self.certificates)
+
+
+def check_answer(answer: SignedAnswer, request: SignedRequest, public_key: bytes, trust: Trust, now: float) -> None:
+    """Checks that central of the network has given `answer` to `request`; `now` in seconds since 1970.
+
+    Raises:
+        Unauthenticated: it is another's, or to another request, or was changed.
+    """
+    key = certified_key(answer.certificates, central_name(trust.network_id), trust.authorities, now)
+    verify(key, _answer_message(answer, request, public_key), answer.signature)
+
+
+def _answer_message(answer: SignedAnswer, request: SignedRequest, public_key: bytes) -> bytes:
+    asked = hashlib.sha256(_joined(_message(request), request.signature, public_key)).digest()
+    outcome = answer.WhichOneof("outcome") or ""
+    return _joined(_ANSWER_CONTEXT, asked, outcome.encode(), getattr(answer, outcome) if outcome else b"")

@@ -94,18 +94,19 @@ def from_code(code: int, message: str) -> RelevoError:
 def from_rpc_error(error: BaseException) -> RelevoError:
     """Returns the error that a call's failure stands for, its details read back.
 
-    Takes a grpc.RpcError, or the asyncio.InvalidStateError that an aio stream raises when its server dies.
+    Takes a grpc.RpcError, or the asyncio.InvalidStateError that an aio stream raises when its server dies. An error
+    that has been read already is returned as it is.
     """
+    if isinstance(error, RelevoError):
+        return error
     if not isinstance(error, grpc.RpcError):
         return Unreachable("the connection was lost; it is tried again")
     call = cast("grpc.aio.AioRpcError", error)
     code = call.code().name
     message = call.details() or code
-    details = _details(call)
-    info = details.get(ErrorInfo, ErrorInfo())
-    if info.domain != DOMAIN:
-        info = ErrorInfo()
-    kind = BY_STATUS.get((code, info.reason)) or BY_STATUS.get((code, "")) or _ALSO.get(code, Defect)
+    details = _details(_status_of(call))
+    info = _info(details)
+    kind = _kind(code, info)
     if code == "DEADLINE_EXCEEDED":
         message = "no answer in time"
     elif message == _LOST:
@@ -116,28 +117,55 @@ def from_rpc_error(error: BaseException) -> RelevoError:
             kind, message = WrongIdentity, "whoever answers there is not who was expected"
         else:
             message = "nobody answers there"
+    return _built(kind, message, details)
+
+
+def from_status(status: Status) -> RelevoError:
+    """Returns the error that a status stands for which did not come as a call's own, its details read back."""
+    details = _details(status)
+    code = _NAMES.get(status.code, "UNKNOWN")
+    return _built(_kind(code, _info(details)), status.message or code, details)
+
+
+def _info(details: dict[Any, Any]) -> ErrorInfo:
+    info: ErrorInfo = details.get(ErrorInfo, ErrorInfo())
+    return info if info.domain == DOMAIN else ErrorInfo()
+
+
+def _kind(code: str, info: ErrorInfo) -> type[RelevoError]:
+    return BY_STATUS.get((code, info.reason)) or BY_STATUS.get((code, "")) or _ALSO.get(code, Defect)
+
+
+def _built(kind: type[RelevoError], message: str, details: dict[Any, Any]) -> RelevoError:
+    metadata = _info(details).metadata
     if issubclass(kind, InvalidInput):
         violations = details.get(BadRequest, BadRequest()).field_violations
-        found = InvalidInput("", message, info.metadata)
+        found = InvalidInput("", message, metadata)
         found.field = violations[0].field if violations else ""
         return found
     if issubclass(kind, Busy):
         retry = details.get(RetryInfo, RetryInfo()).retry_delay
-        return kind(message, min(max(0.0, from_duration(retry)), LONGEST_RETRY), info.metadata)
-    return kind(message, info.metadata)
+        return kind(message, min(max(0.0, from_duration(retry)), LONGEST_RETRY), metadata)
+    return kind(message, metadata)
 
 
-def _details(call: grpc.aio.AioRpcError) -> dict[Any, Any]:
+def _status_of(call: grpc.aio.AioRpcError) -> Status | None:
+    try:
+        return cast("Status | None", rpc_status.from_call(cast("Any", call)))
+    except (ValueError, DecodeError):  # it belongs to another status, or whoever was called sends rubbish
+        return None
+
+
+def _details(status: Status | None) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     try:
-        status = rpc_status.from_call(cast("Any", call))
         for packed in status.details if status else ():
             for kind in (ErrorInfo, BadRequest, RetryInfo):
                 if packed.Is(kind.DESCRIPTOR):
                     detail = kind()
                     packed.Unpack(detail)
                     found[kind] = detail
-    except (ValueError, DecodeError):  # they belong to another status, or whoever was called sends rubbish
+    except DecodeError:  # whoever was called sends rubbish
         return {}
     return found
 

@@ -7,10 +7,13 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from core.errors import Unreachable
 from peer.routes import TIMEOUT, Routes
 from relevo.v1 import central_directory_pb2 as pb2
 
 T = TypeVar("T")
+# Central may take so long for a large batch of files, in seconds; whoever has it carried may give up before.
+CARRY_TIMEOUT = 20.0
 
 
 class Joined:
@@ -58,10 +61,12 @@ async def _as_coroutine(work: Callable[[], Awaitable[T]]) -> T:
 
 
 class DirectCarrier:
-    """Carries calls straight to central under this peer's own name: one hop, so that no loop can form."""
+    """Carries calls to central, reads under this peer's own name: to no other neighbour, so that no loop can form."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, reaches_central: Callable[[], bool] = lambda: True) -> None:
+        """`reaches_central` tells whether this peer is logged in to central without anybody's help."""
         self._routes = routes
+        self._reaches_central = reaches_central
         self._joined = Joined()
 
     async def list_files(self, request: pb2.ListFilesRequest) -> pb2.ListFilesResponse:
@@ -87,6 +92,16 @@ class DirectCarrier:
     async def end_placement(self, request: pb2.EndPlacementRequest) -> pb2.EndPlacementResponse:
         """Carries CentralDirectory.EndPlacement unchanged; raises its errors, or Unreachable."""
         return await self._routes.at_central(lambda central: central.EndPlacement(request, timeout=TIMEOUT))
+
+    async def carry(self, request: pb2.CarryRequest) -> pb2.CarryResponse:
+        """Carries CentralDirectory.Carry, whose request and answer prove themselves.
+
+        Raises:
+            Unreachable: this peer does not reach central either, or only with another's help.
+        """
+        if not self._reaches_central():
+            raise Unreachable("this peer does not reach central either; ask another")
+        return await self._routes.at_central_itself(lambda central: central.Carry(request, timeout=CARRY_TIMEOUT))
 
     async def _look_up(self, request: Message, call: Callable[[Any], Awaitable[T]]) -> T:
         key = (type(request), request.SerializeToString(deterministic=True))

@@ -91,6 +91,7 @@ class ControlServicer(PeerControlServicer):
             publishing_problem=parts.publisher.problem,
             rate_limits=self._rate_limits(),
             max_downloads=parts.transfers.at_once,
+            carrier=session.carrier.to_info() if session.carrier else None,
         )
 
     def _membership(self) -> pb2.MembershipStatus | None:

@@ -23,20 +23,26 @@ from core.own_directory import claim
 from core.reachable import advertised
 from core.rpc import CONTROL_MESSAGE, PEER_REQUEST, Server
 from core.tls import server_credentials
+from peer.carried_central import CarriedCentral
+from peer.carriers import Carriers
 from peer.carrying import DirectCarrier
 from peer.central_time import CentralTime
 from peer.channels import Channels
 from peer.contacts import Contact
 from peer.control_servicer import ControlServicer, Parts
 from peer.credentials import Credentials
+from peer.detour import Detour
 from peer.downloads import Downloads
 from peer.enrolling import Enrolling
 from peer.holders import Holders
 from peer.joining import Joined, joined
 from peer.journal import Journal
 from peer.keeping import Keeping
+from peer.last_neighbours import LastNeighbours
 from peer.library import Library
 from peer.limiter import Limiter
+from peer.logins import Introduction
+from peer.meeting import Meeting
 from peer.probing import Prober
 from peer.publishing import Publisher
 from peer.relay_servicer import RelayServicer
@@ -45,7 +51,7 @@ from peer.reporting import Reporter
 from peer.routes import Routes
 from peer.sending import Sending
 from peer.serving import Serving
-from peer.session import Introduction, Session
+from peer.session import Session
 from peer.sets import Sets
 from peer.settings import ServeSettings, control_address, control_socket
 from peer.storing import Storing
@@ -108,6 +114,9 @@ class Peer:
             clock=clock,
             wall=wall,
         )
+        self.last_neighbours = LastNeighbours(settings.home)
+        self.session.detour = Detour(self._carried(clock), clock)
+        self.routes.central_stub = self.session.central_stub
         self.renewal = self._renewal(member, clock)
         self.unfinished = Unfinished()
         self.unfinished.changed = self.session.beat_soon
@@ -126,9 +135,9 @@ class Peer:
             keeper=self.keeping,
             at_once=settings.max_downloads,
         )
-        self.publisher = Publisher(self.library, self.session, self.channels)
+        self.publisher = Publisher(self.library, self.session)
         holders = Holders(self.routes)
-        self.reporter = Reporter(self.routes, holders, self.session, clock)
+        self.reporter = Reporter(holders, self.session, clock)
         self.downloader = Downloader(
             holders.find,
             self.routes.dialler,
@@ -187,7 +196,7 @@ class Peer:
         connections = Connections()
         relay = RelayServicer(
             self.serving,
-            DirectCarrier(self.routes),
+            DirectCarrier(self.routes, lambda: self.session.live and not self.session.carrier),
             connections=connections,
             carried=self.settings.carried,
             carried_each=self.settings.carried_each,
@@ -204,7 +213,7 @@ class Peer:
         await self.keeping.restore(self.transfers, self.downloads.ways() | self.sets.ways())
         await self.server.start(RELAY)
         await self.control.start(CONTROL)
-        self._run(self.session.run(), self.publisher.run(), self.reporter.run())
+        self._run(self.session.run(), self.publisher.run(), self.reporter.run(), self.last_neighbours.run())
         if self.renewal:
             self._run(self.renewal.run())
 
@@ -249,6 +258,7 @@ class Peer:
 
         def neighbours(found: Neighbours) -> None:
             self.routes.neighbours = found
+            self.last_neighbours.hear(found)
 
         def directives(found: list[Directive]) -> None:
             self.storing.obey(found)
@@ -275,7 +285,7 @@ class Peer:
             return None
         renewal = Renewal(
             self.credentials,
-            Enrolling(self.identity, self.session.time),
+            Enrolling(self.identity, self.session.time, self.session.detour.central if self.session.detour else None),
             lambda: self.session.centrals,
             clock=clock,
             time=self.session.time,
@@ -284,6 +294,19 @@ class Peer:
         )
         self.session.guard = renewal
         return renewal
+
+    def _carried(self, clock: Callable[[], float]) -> CarriedCentral:
+        credentials, settings = self.credentials, self.settings
+        carriers = Carriers(
+            self.channels,
+            self.routes.dialler,
+            Meeting(credentials.material if credentials else None),
+            chosen=(*settings.via, *settings.friends),
+            neighbours=lambda: self.last_neighbours.contacts,
+            clock=clock,
+        )
+        trust = credentials.trust if credentials else None
+        return CarriedCentral(self.identity, carriers, self.session.time, trust)
 
     def _trust_version(self) -> int:
         return self.credentials.trust().version if self.credentials else 0

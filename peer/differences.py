@@ -8,8 +8,10 @@ from typing import TypeVar
 from peer.library.holdings import LibraryFile
 
 MAX_ITEMS = 1000
-# Central takes messages of 1 MiB; names may be long.
-MAX_BATCH_BYTES = 512 * 1024
+# Who carries a batch for another takes messages of 320 KiB, and central of 1 MiB; names may be long.
+MAX_BATCH_BYTES = 256 * 1024
+# Directives that are declined in one batch: each with a reason of up to 500 characters.
+MAX_DECLINED = 100
 _ADDED = re.compile(r"added\[(\d+)\]")
 T = TypeVar("T")
 

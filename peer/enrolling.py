@@ -15,6 +15,7 @@ from core.rpc import CENTRAL_MESSAGE, open_channel
 from core.signing import sign_request
 from core.tls import Material
 from core.tokens import JoinToken
+from peer.carried_central import CarriedCentral
 from peer.central_errors import central_error
 from peer.central_time import CentralTime
 from peer.membership import Membership, answered
@@ -39,9 +40,11 @@ PATIENCE = 1.0
 class Enrolling:
     """Calls Enrolment in the name of one key."""
 
-    def __init__(self, identity: Identity, time: CentralTime) -> None:
+    def __init__(self, identity: Identity, time: CentralTime, carried: CarriedCentral | None = None) -> None:
+        """`time` is central's; `carried` is central by way of other peers, for members whom it does not answer."""
         self._identity = identity
         self._time = time
+        self._carried = carried
 
     async def enroll(self, token: JoinToken, name: str) -> Membership:
         """Makes this peer, called `name`, a member by a token; the token's addresses are tried in order.
@@ -77,17 +80,28 @@ class Enrolling:
 
         Raises:
             Revoked, NotEnrolled: why this peer is refused everywhere.
-            WrongIdentity, Unreachable: central answers at none of the hosts.
+            WrongIdentity, Unreachable: central answers at none of the hosts, nor through another peer.
             RelevoError: what central answered.
         """
 
+        def asked() -> pb2.RenewRequest:
+            return pb2.RenewRequest(signed=self._sign(RENEW_METHOD, b""), public_key=self._identity.public_key)
+
         async def renew(stub: "EnrolmentAsyncStub") -> Membership:
-            request = pb2.RenewRequest(signed=self._sign(RENEW_METHOD, b""), public_key=self._identity.public_key)
-            response = await stub.Renew(request, timeout=TIMEOUT)
+            response = await stub.Renew(asked(), timeout=TIMEOUT)
             return answered(response.membership, self._identity.peer_id, membership.network_id)
 
         addresses = _at_port(centrals, membership.enrolment_port)
-        return await self._at_any(addresses, membership.trust.authorities, membership.network_id, renew)
+        try:
+            return await self._at_any(addresses, membership.trust.authorities, membership.network_id, renew)
+        except errors.Unreachable as error:
+            if self._carried is None:
+                raise
+            try:
+                response = await self._carried.call(RENEW_METHOD, asked(), pb2.RenewResponse)
+            except errors.Unreachable:
+                raise error from None
+            return answered(response.membership, self._identity.peer_id, membership.network_id)
 
     def _sign(self, method: str, payload: bytes) -> "SignedRequest":
         return sign_request(self._identity, method, payload, self._time.now)

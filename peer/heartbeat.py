@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
@@ -27,13 +27,28 @@ MOVE_AGAIN = 0.5
 SHORTEST_PAUSE = 0.1
 
 
-class Heartbeat:
-    """A stream that runs in a task of its own from the moment it is made.
+class Beating(Protocol):
+    """Beats that are answered, in a task of their own.
 
     Attributes:
-        answered: set when central has answered a beat on it.
-        ended: the task; done when central ended the stream in order, else it has the RelevoError.
+        answered: set when central has answered a beat.
+        ended: the task; done when central ended them in order, else it has the RelevoError.
     """
+
+    answered: asyncio.Event
+    ended: asyncio.Task[None]
+
+    def beat_soon(self) -> None:
+        """Has the next beat sent at once: it has news."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends them; nothing is heard any more."""
+        ...
+
+
+class Heartbeat:
+    """Beats on a stream, from the moment it is made."""
 
     def __init__(
         self,
@@ -88,17 +103,21 @@ class Heartbeat:
                 sequence += 1
                 self._soon.clear()
                 await self._call.write(self._beat(sequence))
-                interval = self._interval()
-                pause = min(interval, SHORTEST_PAUSE)
-                await asyncio.sleep(pause)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(interval - pause):
-                        await self._soon.wait()
+                await until_next(self._interval(), self._soon)
         except (grpc.RpcError, asyncio.InvalidStateError):
             return  # the reader sees the same end, with its reason
 
 
-async def kept_open(opened: Callable[[], Heartbeat], moving: asyncio.Event) -> None:
+async def until_next(interval: float, soon: asyncio.Event) -> None:
+    """Waits from one beat to the next: `interval` seconds, less when there is news."""
+    pause = min(interval, SHORTEST_PAUSE)
+    await asyncio.sleep(pause)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(interval - pause):
+            await soon.wait()
+
+
+async def kept_open(opened: Callable[[], Beating], moving: asyncio.Event) -> None:
     """Keeps a stream open, and another in its place whenever `moving` is set, until central ends it in order.
 
     Raises:
@@ -125,7 +144,7 @@ async def kept_open(opened: Callable[[], Heartbeat], moving: asyncio.Event) -> N
         await current.stop()
 
 
-async def _ended_before(stream: Heartbeat, event: asyncio.Event, timeout: float | None) -> bool:
+async def _ended_before(stream: Beating, event: asyncio.Event, timeout: float | None) -> bool:
     """Waits until the stream ends or the event comes, and returns whether the stream has ended.
 
     Raises:

@@ -123,10 +123,11 @@ def _ended(request: pb2.EndPlacementRequest, answer: pb2.EndPlacementResponse) -
 
 
 def _are_peers(infos: Iterable[PeerInfo]) -> bool:
-    return all(map(_is_peer, infos))
+    return all(map(is_peer, infos))
 
 
-def _is_peer(info: PeerInfo) -> bool:
+def is_peer(info: PeerInfo) -> bool:
+    """Tells whether a description of a peer has the right form."""
     try:
         check_peer_name(info.name)
         ports = [split_address(address)[1] for address in info.addresses]

@@ -12,12 +12,12 @@ from core.signing import new_request_id
 from core.status import from_rpc_error
 from core.times import to_timestamp
 from peer.backlog import Backlog
-from peer.channels import Channels
-from peer.differences import MAX_ITEMS, Batch, Published
+from peer.differences import MAX_DECLINED, Batch, Published
 from peer.library import Library, LibraryFile
 from peer.library.record import Step
+from peer.logins import Login
 from peer.refusals import Refusals
-from peer.session import Login, Session
+from peer.session import Session
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry
 
@@ -43,10 +43,9 @@ class Publisher:
         problem: why central does not have everything that is offered here; empty when nothing stands in the way.
     """
 
-    def __init__(self, library: Library, session: Session, channels: Channels) -> None:
+    def __init__(self, library: Library, session: Session) -> None:
         self._library = library
         self._session = session
-        self._channels = channels
         self.problem = ""
         self._published = Published()
         self._refusals = Refusals()
@@ -165,7 +164,7 @@ class Publisher:
         if not self._published.version and not batches:
             batches = [] if self._central_version == 0 else [Batch()]
         if self._declined:
-            batches.insert(0, Batch(declined=tuple(self._declined.items())[:MAX_ITEMS]))
+            batches.insert(0, Batch(declined=tuple(self._declined.items())[:MAX_DECLINED]))
         await self._tell_waiting()  # what an earlier run has published needs no batch
         for batch in batches:
             if not self._refusals.hold(batch, self._published):
@@ -248,6 +247,8 @@ class Publisher:
         self._confirm.difference_update(batch.stored, batch.dropped)
         for placement_id, _ in batch.declined:
             self._declined.pop(placement_id, None)
+        if batch.declined and self._declined:
+            self._wake.set()
         if batch.removed:
             self._refusals.files = None
         if batch.dropped:
@@ -270,11 +271,11 @@ class Publisher:
         """Sends a batch, the same request again when the answer is lost: central applies it once."""
         for pause in RESEND_PAUSES:
             try:
-                response = await self._channels.central(login.central).PublishFiles(request, timeout=TIMEOUT)
+                response = await self._session.central_stub(login).PublishFiles(request, timeout=TIMEOUT)
                 if response.catalogue_version > _LAST_VERSION:
                     raise errors.Corrupt("central tells a version of the catalogue that there cannot be")
                 return response
-            except grpc.RpcError as error:
+            except (grpc.RpcError, errors.Unreachable) as error:
                 found = from_rpc_error(error)
                 if not isinstance(found, errors.Unreachable) or pause is None:
                     raise found from error

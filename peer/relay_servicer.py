@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from core.addresses import observed
 from core.callers import who_calls
 from core.connections import Connections
 from core.content import MAX_BLOCK
@@ -57,6 +58,10 @@ class Carrier(Protocol):
 
     async def get_neighbours(self, request: central_pb2.GetNeighboursRequest) -> central_pb2.GetNeighboursResponse:
         """Carries CentralDirectory.GetNeighbours."""
+        ...
+
+    async def carry(self, request: central_pb2.CarryRequest) -> central_pb2.CarryResponse:
+        """Carries CentralDirectory.Carry."""
         ...
 
 
@@ -124,6 +129,12 @@ class RelayServicer(PeerRelayServicer):
     ) -> pb2.PeerRelayGetNeighboursResponse:
         with self._carrying(context):
             return pb2.PeerRelayGetNeighboursResponse(response=await self._carrier.get_neighbours(request.request))
+
+    async def Carry(self, request: pb2.PeerRelayCarryRequest, context: "Context") -> pb2.PeerRelayCarryResponse:
+        with self._carrying(context):
+            asked = request.request
+            asked.observed_address = observed(context.peer())
+            return pb2.PeerRelayCarryResponse(response=await self._carrier.carry(asked))
 
     async def GetManifest(self, request: pb2.GetManifestRequest, context: "Context") -> pb2.GetManifestResponse:
         page = await self._serving.page(request.content_id, request.page_index)

@@ -6,9 +6,12 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+import grpc
+
 from core.errors import RelevoError
+from core.status import from_rpc_error
 from peer.holders import Holders
-from peer.routes import TIMEOUT, Routes
+from peer.routes import TIMEOUT
 from peer.session import Session
 from relevo.v1 import central_directory_pb2 as pb2
 
@@ -31,13 +34,11 @@ class Reporter:
 
     def __init__(
         self,
-        routes: Routes,
         holders: Holders,
         session: Session,
         clock: Callable[[], float],
         confirm_after: float = CONFIRM_AFTER,
     ) -> None:
-        self._routes = routes
         self._holders = holders
         self._session = session
         self._clock = clock
@@ -90,5 +91,8 @@ class Reporter:
             content_id=content_id,
             fault=fault,
         )
-        await self._routes.at_central(lambda central: central.ReportHolder(request, timeout=TIMEOUT))
+        try:
+            await self._session.central_stub(login).ReportHolder(request, timeout=TIMEOUT)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
         log.info("central has been told that %s does not give %s", holder, content_id.hex()[:12])

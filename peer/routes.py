@@ -64,6 +64,7 @@ class Routes:
     Attributes:
         neighbours: primary and backup, as the session last heard of them.
         central: `host:port` of the central in use.
+        central_stub: gives what calls it: directly, or carried by other peers.
         dialler: dials peers as the ways are dialled.
         last: the way that the last answer came, or None.
     """
@@ -74,6 +75,7 @@ class Routes:
         self.central = central
         self.dialler = Dialler(channels, lambda: self.central, clock)
         self.last: Taken | None = None
+        self.central_stub: Callable[[], CentralDirectoryAsyncStub] = self._direct_stub
         self._channels = channels
         self._friends = tuple(map(Contact.from_friend, friends))
         self._clock = clock
@@ -119,9 +121,21 @@ class Routes:
         return await self._call("GetNeighbours", request)
 
     async def at_central(self, call: Callable[["CentralDirectoryAsyncStub"], Awaitable[T]]) -> T:
-        """Calls central directly: for what no neighbour carries, and for what is carried for others."""
+        """Calls central: for what no neighbour carries, and for what is carried for others."""
+        return await self._at(self.central_stub(), call)
+
+    async def at_central_itself(self, call: Callable[["CentralDirectoryAsyncStub"], Awaitable[T]]) -> T:
+        """Calls central directly, also when this peer's own calls are carried."""
+        return await self._at(self._direct_stub(), call)
+
+    def _direct_stub(self) -> "CentralDirectoryAsyncStub":
+        return self._channels.central(self.central)
+
+    async def _at(
+        self, stub: "CentralDirectoryAsyncStub", call: Callable[["CentralDirectoryAsyncStub"], Awaitable[T]]
+    ) -> T:
         try:
-            return await call(self._channels.central(self.central))
+            return await call(stub)
         except grpc.RpcError as error:
             found = from_rpc_error(error)
             if isinstance(found, errors.Unreachable):
@@ -208,15 +222,12 @@ class Routes:
         try:
             answer = await self._ask(way, rpc, request)
             return Said(way, worth(rpc, request, answer), answer)
-        except grpc.RpcError as error:
+        except (grpc.RpcError, errors.RelevoError) as error:
             found = from_rpc_error(error)
             if isinstance(found, _ANSWERS) or (way.direct and not isinstance(found, _NO_ANSWERS)):
                 return Said(way, Worth.UNFIT, error=found)
             self._rest(way)
             raise found from error
-        except errors.Unreachable:
-            self._rest(way)
-            raise
         except asyncio.CancelledError:
             if self._clock() - began > 0.9 * patience:  # timers may be early
                 self._rest(way)
@@ -224,7 +235,7 @@ class Routes:
 
     async def _ask(self, way: Way, rpc: str, request: Message) -> Any:
         if way.contact is None:
-            return await getattr(self._channels.central(way.address), rpc)(request, timeout=TIMEOUT)
+            return await getattr(self.central_stub(), rpc)(request, timeout=TIMEOUT)
         envelope = getattr(relay_pb2, f"PeerRelay{rpc}Request")(request=request)
         if way.kind == RouteKind.ROUTE_KIND_FRIEND:  # whom this machine's user has named may be anywhere
             peer = self._channels.peer(way.address, way.contact.peer_id)

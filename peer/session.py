@@ -2,59 +2,49 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
 from core import errors
 from core.identity import Identity
-from core.signing import new_request_id, sign_request
+from core.signing import new_request_id
 from core.status import from_rpc_error
 from core.times import from_duration
 from core.trust import Trust
 from peer.backoff import jittered, login_pause
+from peer.carried_heartbeat import CarriedHeartbeat
 from peer.central_errors import central_error
 from peer.central_time import CentralTime
 from peer.channels import Channels
-from peer.heartbeat import STREAM_BROKE, Heartbeat, kept_open
+from peer.contacts import Contact
+from peer.detour import Detour
+from peer.heartbeat import STREAM_BROKE, Beating, Heartbeat, kept_open
+from peer.logins import Introduction, Login, Logins
 from relevo.v1 import central_directory_pb2 as pb2
-from relevo.v1.content_pb2 import LeaseTerms, Neighbours
+from relevo.v1.content_pb2 import Neighbours
+
+if TYPE_CHECKING:
+    from relevo.v1.central_directory_pb2_grpc import CentralDirectoryAsyncStub
 
 log = logging.getLogger("relevo.session")
 
-LOGIN_METHOD = "/relevo.v1.CentralDirectory/Login"
-PROTOCOL_VERSION = 1
 TIMEOUT = 5.0
 # A broken stream is opened again after these pauses, in seconds, while central's grace runs.
 REOPEN = (0.1, 0.2, 0.4, 0.5)
 # After so many failures in a row the pauses grow like those of a login, and the next of several centrals is tried.
 REOPEN_TRIES = 20
+# After so many failures in a row other peers are asked to carry this peer's calls: within the grace, so that nobody
+# notices that the session was another for a while.
+DETOUR_TRIES = 4
+# Without any answer for so many tries, a carried session is given up.
+CARRIED_TRIES = 8
 # Whatever central says, beats are not sent faster than this, in seconds.
 SHORTEST_BEAT = 0.01
 # Contents being fetched that central takes note of.
 _MOST_FETCHING = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Introduction:
-    """What a peer says of itself when it logs in.
-
-    Attributes:
-        name: what its user calls it.
-        addresses: found for a central at each login, since routes change; called in a thread, since it may look up
-            names.
-        free_bytes: what it offers for copies at this moment.
-        trust_version: of the trust that it goes by at this moment; 0 for none.
-        fetching: the contents that it is fetching at this moment, and gives what it has of.
-    """
-
-    name: str
-    addresses: Callable[[str], tuple[str, ...]]
-    free_bytes: Callable[[], int]
-    trust_version: Callable[[], int] = lambda: 0
-    fetching: Callable[[], Sequence[bytes]] = tuple
 
 
 @dataclass(slots=True)
@@ -92,16 +82,6 @@ class Unguarded:
         return error
 
 
-@dataclass(slots=True)
-class Login:
-    """A session as central granted it."""
-
-    session_id: str = field(repr=False)
-    terms: LeaseTerms
-    central: str
-    addresses: tuple[str, ...]
-
-
 class Session:
     """Keeps this peer logged in while `run` runs.
 
@@ -111,6 +91,7 @@ class Session:
         since: when `live` last changed, in seconds since 1970.
         time: central's time as far as this peer knows it.
         guard: keeps the peer's certificate good.
+        detour: the way through other peers, for when central is not reached itself; None: nobody is asked.
     """
 
     def __init__(
@@ -123,6 +104,7 @@ class Session:
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
+        self.detour: Detour | None = None
         self.listeners = Listeners()
         self.login: Login | None = None
         self.problem = "logging in"
@@ -133,11 +115,12 @@ class Session:
         self._introduction = introduction
         self.time = CentralTime(clock, wall)
         self.guard: Guard = Unguarded()
+        self._logins = Logins(identity, introduction, self.time, clock)
         self._wall = wall
         self._live = asyncio.Event()
         self._moving = asyncio.Event()
         self._turn = 0
-        self._heartbeat: Heartbeat | None = None
+        self._heartbeat: Beating | None = None
         self._failures = 0  # logins, since central last answered a beat
         self._broken = 0  # streams, since central last answered a beat
 
@@ -161,6 +144,23 @@ class Session:
         """All centrals, the one in use first."""
         at = self._turn % len(self._centrals)
         return self._centrals[at:] + self._centrals[:at]
+
+    @property
+    def carrier(self) -> Contact | None:
+        """Who carries this peer's calls to central, at one address; None when it is reached directly, or not at all."""
+        return self.detour.carrier if self.detour and self.login and self.login.carried else None
+
+    def central_stub(self, login: Login | None = None) -> "CentralDirectoryAsyncStub":
+        """Returns what calls central, in the session `login` or that of now; calls raise grpc.RpcError, or RelevoError.
+
+        Whatever has a session's id goes by that session's way, so that no secret passes a neighbour.
+        """
+        session = login or self.login
+        if session is None:
+            return self._channels.central(self.central)
+        if self.detour and session.carried:
+            return self.detour.central.stub()
+        return self._channels.central(session.central)
 
     @property
     def now(self) -> float:
@@ -199,23 +199,35 @@ class Session:
                     self.login = await self._log_in()
                 await self._beat(self.login)
             except errors.SessionSuperseded:
+                if self._logins.unanswered:  # by this peer itself, it may be: that login is asked again
+                    self._set_live(live=False, problem="a login of this peer has ended its session")
+                    self.login = None
+                    continue
                 self._set_live(live=False, problem="the same home has logged in elsewhere")
                 raise
             except errors.RelevoError as error:
-                self._set_live(live=False, problem=str(error))
-                self._failures += 1
-                self.login = None
-                if isinstance(error, errors.SessionUnknown) and self._failures == 1:
-                    continue
-                if isinstance(error, errors.Unreachable):
-                    self._turn += 1
-                cause = await self.guard.explain(error, self._failures)
-                if cause is None:
-                    continue
-                self.problem = str(cause)
-                pause = login_pause(cause, self._failures)
-                log.warning("not logged in: %s; next try in %.1f s", cause, pause)
-                await asyncio.sleep(pause)
+                await self._failed(error)
+
+    async def _failed(self, error: errors.RelevoError) -> None:
+        """Finds another way after a login has failed, or a session was lost; waits before the next try."""
+        self._set_live(live=False, problem=str(error))
+        self._failures += 1
+        lost, self.login = self.login, None
+        if isinstance(error, errors.SessionUnknown) and self._failures == 1:
+            if lost is not None and lost.carried:
+                await self._take_detour()
+            return
+        if isinstance(error, errors.Unreachable):
+            self._turn += 1
+            if self._failures >= len(self._centrals) and await self._take_detour():
+                return
+        cause = await self.guard.explain(error, self._failures)
+        if cause is None:
+            return
+        self.problem = str(cause)
+        pause = login_pause(cause, self._failures)
+        log.warning("not logged in: %s; next try in %.1f s", cause, pause)
+        await asyncio.sleep(pause)
 
     async def log_out(self) -> bool:
         """Ends the session; returns whether central confirmed. Call it when `run` has been stopped."""
@@ -225,54 +237,67 @@ class Session:
         self._set_live(live=False, problem="logged out")
         request = pb2.LogoutRequest(peer_id=self.peer_id, session_id=login.session_id, request_id=new_request_id())
         try:
-            await self._channels.central(login.central).Logout(request, timeout=2.0)
-        except grpc.RpcError as error:
+            await self.central_stub(login).Logout(request, timeout=2.0)
+        except (grpc.RpcError, errors.RelevoError) as error:
             log.info("central did not confirm the logout: %s", from_rpc_error(error))
             return False
         return True
 
     async def _log_in(self) -> Login:
         central = self.central
-        addresses = await asyncio.to_thread(self._introduction.addresses, central)
+
+        async def send(request: pb2.LoginRequest) -> pb2.LoginResponse:
+            try:
+                return await self._channels.central(central).Login(request, timeout=TIMEOUT)
+            except grpc.RpcError as error:
+                raise central_error(error, central) from error
+
         self.time.trust_own_clock()
         await self.guard.ready()
-        try:
-            response = await self._send_login(central, addresses)
-        except errors.ClockSkew as error:
-            behind = self.time.correct(error)
-            log.warning("this machine's clock is %.0f s behind central's; signing by central's", behind)
-            response = await self._send_login(central, addresses)
-        self.listeners.logged_in(central, response.catalogue_version)
-        self.listeners.neighbours(response.neighbours)
-        return Login(response.session_id, response.terms, central, addresses)
+        login, response = await self._logins.log_in(send, central, central)
+        self._tell_of(login, response)
+        return login
 
-    async def _send_login(self, central: str, addresses: tuple[str, ...]) -> pb2.LoginResponse:
-        details = pb2.LoginDetails(
-            name=self._introduction.name,
-            addresses=addresses,
-            min_protocol_version=PROTOCOL_VERSION,
-            max_protocol_version=PROTOCOL_VERSION,
-            free_bytes=self._introduction.free_bytes(),
-        )
-        signed = sign_request(self._identity, LOGIN_METHOD, details.SerializeToString(), self.now)
-        request = pb2.LoginRequest(signed=signed, public_key=self._identity.public_key)
-        try:
-            return await self._channels.central(central).Login(request, timeout=TIMEOUT)
-        except grpc.RpcError as error:
-            raise central_error(error, central) from error
+    async def _take_detour(self) -> bool:
+        """Logs in by way of another peer, when there is one that reaches central; tells whether it has."""
+        if self.detour is None:
+            return False
+        self.time.trust_own_clock()
+        found = await self.detour.log_in(self._logins, self.central)
+        if found is None:
+            return False
+        self.login, response = found
+        self._tell_of(self.login, response)
+        return True
+
+    def _tell_of(self, login: Login, response: pb2.LoginResponse) -> None:
+        if self.detour:
+            self.detour.reset()
+        self.listeners.logged_in(login.central, response.catalogue_version)
+        self.listeners.neighbours(response.neighbours)
 
     async def _beat(self, login: Login) -> None:
-        """Keeps heartbeat streams open until the session is lost; opens a broken one again while the grace runs."""
+        """Beats until the session is lost; goes on with a broken heartbeat while the grace runs.
+
+        Returns when there is a better way to central than that of this session.
+        """
         self._broken = 0
         while True:
             problem: errors.RelevoError = errors.Unreachable("central ended the heartbeat")
             try:
                 self._moving.clear()
-                await kept_open(lambda: self._open(login), self._moving)
+                if await self._returned(login, kept_open(lambda: self._open(login), self._moving)):
+                    self._set_live(live=False, problem="central can be reached again; logging in there")
+                    self.login = None
+                    return
             except STREAM_BROKE as error:
                 problem = error
             self._set_live(live=False, problem=str(problem))
             tries, self._broken = self._broken, self._broken + 1
+            if login.carried and tries >= CARRIED_TRIES:
+                raise errors.Unreachable("no other peer reaches central for this one any more")
+            if not login.carried and self._broken >= DETOUR_TRIES and await self._take_detour():
+                return
             if tries >= REOPEN_TRIES and len(self._centrals) > 1:
                 raise errors.Unreachable(f"central at {login.central} does not answer")
             cause = await self.guard.explain(problem, self._broken)
@@ -284,7 +309,33 @@ class Session:
             soon = REOPEN[min(tries, len(REOPEN) - 1)]
             await asyncio.sleep(soon if tries < REOPEN_TRIES else jittered(tries - REOPEN_TRIES))
 
-    def _open(self, login: Login) -> Heartbeat:
+    async def _returned(self, login: Login, beating: Coroutine[Any, Any, None]) -> bool:
+        """Runs `beating` to its end; of a carried session until central is reached directly, and tells whether it is.
+
+        Raises:
+            RelevoError: as `beating`.
+        """
+        if self.detour is None or not login.carried:
+            await beating
+            return False
+        back = self.detour.until_reached(self._next_central, self.peer_id)
+        beats, reached = asyncio.create_task(beating), asyncio.create_task(back)
+        try:
+            await asyncio.wait({beats, reached}, return_when=asyncio.FIRST_COMPLETED)
+            if not beats.done():
+                return True
+            await beats
+            return False
+        finally:
+            for task in (beats, reached):
+                task.cancel()
+            await asyncio.gather(beats, reached, return_exceptions=True)
+
+    def _next_central(self) -> "CentralDirectoryAsyncStub":
+        self._turn += 1
+        return self._channels.central(self.central)
+
+    def _open(self, login: Login) -> Beating:
         def beat(sequence: int) -> pb2.HeartbeatRequest:
             return pb2.HeartbeatRequest(
                 peer_id=self.peer_id,
@@ -304,7 +355,8 @@ class Session:
             self._set_live(live=True)
             self._tell(response)
 
-        self._heartbeat = Heartbeat(self._channels.central(login.central), beat, interval, hear)
+        kind = CarriedHeartbeat if login.carried else Heartbeat
+        self._heartbeat = kind(self.central_stub(login), beat, interval, hear)
         return self._heartbeat
 
     def _tell(self, response: pb2.HeartbeatResponse) -> None:
@@ -322,7 +374,7 @@ class Session:
         if live != self.live:
             self.since = self._wall()
             if live:
-                log.info("central at %s answers", self.central)
+                log.info("central at %s answers%s", self.central, " through another peer" if self.carrier else "")
             else:
                 log.info("not live: %s", problem)
         self.problem = problem

@@ -48,6 +48,8 @@ class ServeSettings:
         centrals: `host:port` of each central, the first to try first; none only with `join`, which names some.
         friends: `PEER_ID@HOST:PORT` of peers to ask when neither a neighbour nor central answers; in plaintext also
             `HOST:PORT`.
+        via: `HOST:PORT` or `PEER_ID@HOST:PORT` of peers through which to reach central when it does not answer itself,
+            the first to try first.
         name: what the peer calls itself, 1 to 64 characters.
         listen: `host:port` to bind; port 0 lets the system choose.
         advertise: host under which others reach the peer; empty: found from the route to central.
@@ -69,6 +71,7 @@ class ServeSettings:
     shared: Path
     centrals: tuple[str, ...]
     friends: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
     name: str = ""
     listen: str = "[::]:0"
     advertise: str = ""
@@ -109,11 +112,12 @@ class Remembered:
     shared: Path | None = None
     centrals: tuple[str, ...] = ()
     friends: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
     name: str = ""
 
 
 def remember(settings: ServeSettings) -> None:
-    """Writes into the home who and where the daemon is: the directory, the centrals, the friends, a chosen name.
+    """Writes into the home who and where the daemon is: the directory, the centrals, the peers to ask, a chosen name.
 
     The write is atomic: after a crash the home holds the old settings or the new ones. How the daemon listens is not
     remembered, since that belongs to the command that starts it.
@@ -123,6 +127,7 @@ def remember(settings: ServeSettings) -> None:
         "directory": str(settings.shared),
         "central": settings.centrals,
         "friend": settings.friends,
+        "via": settings.via,
         "name": "" if settings.name == default_name() else settings.name,
     }
     write_private(settings.home / _REMEMBERED, f"{json.dumps(kept, indent=2)}\n".encode("ascii"))
@@ -137,6 +142,7 @@ def recall(home: Path) -> Remembered:
             shared=Path(_text(kept["directory"])),
             centrals=tuple(map(_text, kept["central"])),
             friends=tuple(map(_text, kept["friend"])),
+            via=tuple(map(_text, kept.get("via", ()))),
             name=_text(kept["name"]),
         )
     except FileNotFoundError:

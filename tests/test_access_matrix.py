@@ -67,8 +67,11 @@ FOR_PEERS_ONLY = {
     f"/{CENTRAL}/{name}"
     for name in (
         "Login", "Logout", "Heartbeat", "PublishFiles", "PlaceFile", "EndPlacement", "ReportHolder", "ReportProbe",
+        "Beat", "Carry",
     )
-} | {f"/{RELAY}/{name}" for name in ("PlaceFile", "EndPlacement", "GetBlock", "GetContents", "Probe")}  # fmt: skip
+} | {
+    f"/{RELAY}/{name}" for name in ("PlaceFile", "EndPlacement", "Carry", "GetBlock", "GetContents", "Probe")
+}  # fmt: skip
 
 
 def allowed(method: str) -> set[Role]:

@@ -16,7 +16,8 @@ from core.rpc import Server
 from core.signing import new_request_id
 from peer.channels import Channels
 from peer.daemon import running_peer
-from peer.session import Introduction, Session
+from peer.logins import Introduction
+from peer.session import Session
 from peer.settings import ServeSettings
 from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2

@@ -83,6 +83,8 @@ PAYLOADS = {
     "CentralDirectory.EndPlacement": central_pb2.EndPlacementDetails,
     "PeerRelay.PlaceFile": central_pb2.PlaceFileDetails,
     "PeerRelay.EndPlacement": central_pb2.EndPlacementDetails,
+    "CentralDirectory.Carry": None,
+    "PeerRelay.Carry": None,
     "Enrolment.Enroll": enrolment_pb2.EnrollDetails,
     "Enrolment.Renew": None,  # nothing
 }
@@ -121,6 +123,15 @@ FIELDS = {
     "CentralDirectory.GetPlacement": {"placement_id": ID},
     "CentralDirectory.ReportHolder": {"peer_id": ID, "session_id": ID, "holder_peer_id": ID},
     "CentralDirectory.ReportProbe": {"suspect_peer_id": ID},
+    "CentralDirectory.Beat": {"beat.peer_id": ID, "beat.session_id": ID},
+    # Whatever is wrong stands in the answer, which is signed.
+    "CentralDirectory.Carry": {
+        "signed.author": TEXT, "signed.request_id": TEXT, "signed.method": TEXT, "observed_address": TEXT,
+    },
+    "PeerRelay.Carry": {
+        "request.signed.author": TEXT, "request.signed.request_id": TEXT, "request.signed.method": TEXT,
+        "request.observed_address": TEXT,
+    },
     "PeerRelay.ListFiles": {
         "request.query": TEXT, "request.reference": TEXT, "request.directory": PATH, "request.page_token": TEXT,
     },

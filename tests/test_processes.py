@@ -566,3 +566,47 @@ def test_a_central_that_is_restored_from_a_backup_serves_its_members_without_the
     ana.stop()
     world.peer("ana", central)  # it is a member still, and needs no token
     until(lambda: len(world.json("ben", "peers")["peers"]) == 2, 30)
+
+
+def through(world, name):
+    """Returns by whom a daemon says that central is reached: empty when it is reached directly, None when it is not."""
+    (line,) = [line for line in world.relevo(name, "status").stdout.splitlines() if line.startswith("network")]
+    if "NOT" in line:
+        return None
+    return line.partition("which is reached through ")[2]
+
+
+def test_a_daemon_that_loses_central_goes_on_through_others_that_are_killed_and_returns(world, tmp_path):
+    world.share("ben", "b.txt", noise(MIB))
+    central = world.central()
+    ana, cho = world.peer("ana", central), world.peer("cho", central)
+    world.peer("ben", central).stop()
+    door = world.run("tests.door", *central.address.split(":"), 0)
+    home, shared = world.base / "ben" / "home", world.base / "ben" / "shared"
+    ways = ["--central", door.address, "--via", ana.address, "--via", cho.address]
+    door.kill()
+    ben = world.run("peer", "--home", home, "serve", shared, "--name", "ben", "--listen", "127.0.0.1:0", *ways)
+    until(lambda: through(world, "ben") == f"ana ({ana.address})")
+    until(lambda: world.listed("cho") == ["b.txt"])
+
+    ana.kill()
+    until(lambda: through(world, "ben") == f"cho ({cho.address})")
+    assert world.listed("cho") == ["b.txt"]
+    done = world.relevo("cho", "get", "b.txt", "--to", tmp_path / "out")
+    assert (done.returncode, (tmp_path / "out" / "b.txt").read_bytes()) == (0, noise(MIB))
+    (tmp_path / "c.txt").write_bytes(noise(1000))
+    done = world.relevo("cho", "put", tmp_path / "c.txt", "--replicas", "1", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert world.json("ben", "status")["stored_count"] == 1
+
+    central.kill()
+    until(lambda: through(world, "ben") is None)
+    world.central(central.address)
+    until(lambda: through(world, "ben") == f"cho ({cho.address})")
+    assert world.listed("cho") == ["b.txt", "c.txt"]
+
+    world.run("tests.door", *central.address.split(":"), door.address.split(":")[1])
+    until(lambda: through(world, "ben") == "", 60)
+    assert world.listed("cho") == ["b.txt", "c.txt"]
+    assert ben.stop() == 0
+    assert [one["peer"]["name"] for one in world.json("cho", "peers")["peers"]] == ["cho"]

@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     help="A peer to ask when neither a neighbour nor central answers; repeat for others.",
 )
 @click.option(
+    "--via",
+    type=params.friend,
+    multiple=True,
+    metavar="HOST:PORT",
+    help="A peer through which to reach central when it is not reached itself; repeat for a backup. PEER_ID@HOST:PORT "
+    "insists on that peer; HOST:PORT takes any member.",
+)
+@click.option(
     "--join",
     default="",
     metavar="TOKEN",
@@ -126,6 +134,7 @@ def serve(
     *,
     central: tuple[str, ...],
     friend: tuple[str, ...],
+    via: tuple[str, ...],
     join: str,
     name: str | None,
     listen: str | None,
@@ -145,8 +154,8 @@ def serve(
     """Share the directory DIR with the network, until stopped.
 
     The first time, --join takes the token that the network's operator got from `relevo-central invite`; it says where
-    central is, too. DIR, --central, --friend and --name may be left out when this home has been served before: it
-    remembers them. Every option can also stand in the environment (RELEVO_JOIN, RELEVO_LISTEN, …) or in the --config
+    central is, too. DIR, --central, --friend, --via and --name may be left out when this home has been served before:
+    it remembers them. Every option can also stand in the environment (RELEVO_JOIN, RELEVO_LISTEN, …) or in the --config
     file.
     """
     from peer.settings import ServeSettings, default_name, recall  # noqa: PLC0415 - `--help` does without
@@ -160,6 +169,7 @@ def serve(
         shared=_shared(ctx, directory, home, kept),
         centrals=central or (() if join else kept.centrals),
         friends=friend or kept.friends,
+        via=via or kept.via,
         name=_name(ctx, name or kept.name or default_name()),
         listen=listen or ("127.0.0.1:0" if insecure else "[::]:0"),
         advertise=advertise,

@@ -12,6 +12,7 @@ from peer.commands import document, limiting, show
 from peer.commands.common import daemon_of, json_option, peer_line, route_line, say
 
 if TYPE_CHECKING:
+    from relevo.v1.content_pb2 import PeerInfo
     from relevo.v1.peer_control_pb2 import GetStatusResponse, Transfer
 
 # How long `logout` waits for the daemon to be gone, in seconds.
@@ -60,9 +61,16 @@ def _session(found: "GetStatusResponse", now: float) -> str:
 
     since = show.age(found.session_state_time.seconds, now)
     if found.session_state == SESSION_STATE_LIVE:
+        if found.HasField("carrier"):
+            return f"logged in to central ({since}), which is reached through {_carrier(found.carrier)}"
         return f"logged in to central at {found.central} ({since})"
     why = f": {found.session_problem}" if found.session_problem else ""
     return f"NOT logged in to central at {found.central} ({since}){why}"
+
+
+def _carrier(found: "PeerInfo") -> str:
+    who = found.name or found.peer_id[: show.SHORTEST_ID]
+    return f"{who} ({found.addresses[0]})" if who else found.addresses[0]
 
 
 def _membership(found: "GetStatusResponse", now: float) -> str:

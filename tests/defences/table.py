@@ -769,4 +769,84 @@ DEFENCES = (
         "if len(data) != length:",
         "test_a_block_is_compared_with_its_digest_once_for_every_opening",
     ),
+    # 45: who carries calls to central
+    _defence(
+        "core/signing.py",
+        "    verify(key, _answer_message(answer, request, public_key), answer.signature)\n",
+        "",
+        "test_what_is_not_centrals_answer_is_not_believed_and_the_backup_carries",
+        "test_what_the_carrier_changes_or_invents_is_refused_and_told_under_the_authors_name_to_nobody",
+    ),
+    _defence(
+        "core/signing.py",
+        "    return _joined(_ANSWER_CONTEXT, asked, outcome.encode(),",
+        "    return _joined(_ANSWER_CONTEXT, asked[:0], outcome.encode(),",
+        "test_what_is_not_centrals_answer_is_not_believed_and_the_backup_carries",
+    ),
+    _defence(
+        "core/certificates.py",
+        "        policy.build_server_verifier(x509.DNSName(name)).verify(own, links)\n",
+        "",
+        "test_what_is_not_centrals_answer_is_not_believed_and_the_backup_carries",
+    ),
+    _defence(
+        "peer/carried_central.py",
+        "            self.carriers.rest(carrier)\n            why",
+        "            await asyncio.sleep(600)\n            why",
+        "test_a_carrier_that_brings_nothing_is_passed_over",
+        also=(
+            Piece(
+                "peer/carried_central.py",
+                "await first_success(attempts, PATIENCE)",
+                "await first_success(attempts, 600.0)",
+            ),
+        ),
+    ),
+    # 46: what comes late
+    _defence(
+        "central/single_beats.py",
+        "        counts = bool(nonce) and",
+        "        counts = True or",
+        "test_a_beat_that_comes_again_changes_nothing",
+        "test_a_beat_that_was_overtaken_changes_nothing",
+        "test_beats_of_before_a_restart_change_nothing_after_it",
+    ),
+    _defence(
+        "peer/logins.py",
+        "        if self._open is not None and self.unanswered:",
+        "        if False:",
+        "test_a_login_without_an_answer_is_asked_again_as_it_was",
+    ),
+    _defence(
+        "central/mutations.py",
+        "            answer = await self._store.answer(author, request_id)\n",
+        "            answer = None\n",
+        "test_a_login_that_is_held_back_ends_no_session_when_it_comes",
+    ),
+    # 47: who gets in through others
+    _defence(
+        "central/carried.py",
+        "            await self._network.check_member(signed.author)",
+        "            pass",
+        "test_nobody_gets_in_whose_key_is_no_members",
+    ),
+    _defence(
+        "central/carried.py",
+        "        act_for(signed.author)\n",
+        "",
+        "test_an_author_speaks_for_itself_only",
+    ),
+    _defence(
+        "central/carried.py",
+        "        _each_session_id(answer, session_name)\n",
+        "",
+        "test_a_carried_login_makes_a_session_whose_secret_stays_with_central",
+        "test_no_secret_of_a_session_passes_a_carrier",
+    ),
+    _defence(
+        "central/carried.py",
+        "        here = not seen or is_loopback(split_address(seen)[0])\n",
+        "        here = False\n",
+        "test_an_address_that_leads_back_to_central_is_taken_of_peers_on_its_machine_only",
+    ),
 )

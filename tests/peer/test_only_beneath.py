@@ -30,6 +30,7 @@ MODULES = {
     "database.py": "the databases in the home, under fixed names",
     "keeping.py": "one of these",
     "library/index.py": "one of these",
+    "last_neighbours.py": "a file in the home, under a fixed name",
     "membership.py": "the certificate and key in the home, under fixed names",
     "kernel.py": "system calls by descriptor",
     "beneath.py": "the module that opens beneath a root",

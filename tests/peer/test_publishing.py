@@ -17,8 +17,8 @@ from peer.library import LibraryFile
 from peer.library.holdings import Touched
 from peer.library.index import Index
 from peer.library.record import Record
+from peer.logins import Login
 from peer.publishing import Publisher
-from peer.session import Login
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
 from relevo.v1.content_pb2 import LeaseTerms
@@ -193,6 +193,10 @@ class LoggedIn:
 
     def __init__(self, central):
         self.login = Login("s" * 32, LeaseTerms(), central, ())
+        self.channels = None
+
+    def central_stub(self, login):
+        return self.channels.central(login.central)
 
     async def wait_live(self):
         return self.login
@@ -214,7 +218,8 @@ async def centrals():
             both.append(central)
 
         def publisher(library, session, version=0):
-            publisher = Publisher(library, session, channels)
+            session.channels = channels
+            publisher = Publisher(library, session)
             publisher.logged_in(version)
             task = asyncio.create_task(publisher.run())
             stack.push_async_callback(asyncio.wait, {task})

@@ -64,10 +64,11 @@ class Stage:
     async def start(self, confirm_after=0.0):
         add_CentralDirectoryServicer_to_server(self.central, self.server.server)
         port = self.server.listen("127.0.0.1:0")
+        self.session.central_stub = lambda _: self.channels.central(f"127.0.0.1:{port}")
         await self.server.start()
         loop = asyncio.get_running_loop()
         routes = Routes(self.channels, f"127.0.0.1:{port}", (), loop.time)
-        self.reporter = Reporter(routes, Holders(routes), self.session, loop.time, confirm_after)
+        self.reporter = Reporter(Holders(routes), self.session, loop.time, confirm_after)
         self.running = asyncio.create_task(self.reporter.run())
 
     async def next(self, queue):
@@ -138,7 +139,7 @@ async def test_a_holder_is_reported_once_for_each_content(stage):
 
 def test_a_holder_that_fails_again_once_central_has_forgotten_is_reported_again():
     clock = [0.0]
-    reporter = Reporter(None, None, Session(), lambda: clock[0])
+    reporter = Reporter(None, Session(), lambda: clock[0])
     waiting = []
     for seconds in (0.0, 3599.0, 3600.0, 3601.0):
         clock[0] = seconds
@@ -173,7 +174,7 @@ async def test_without_a_session_nobody_is_reported(stage):
 
 async def test_a_flood_of_failures_takes_a_bounded_place():
     loop = asyncio.get_running_loop()
-    reporter = Reporter(None, None, Session(), loop.time)
+    reporter = Reporter(None, Session(), loop.time)
     for number in range(20 * MOST_WAITING):
         reporter.accuse(f"holder {number}", CONTENT, False)
     assert len(reporter._waiting) == MOST_WAITING

@@ -14,7 +14,8 @@ from core.signing import check_signed
 from core.times import to_duration
 from peer import session as module
 from peer.channels import Channels
-from peer.session import LOGIN_METHOD, Introduction, Session
+from peer.logins import LOGIN_METHOD, Introduction
+from peer.session import Session
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
 from relevo.v1.content_pb2 import LeaseTerms, Neighbours, PeerInfo
@@ -117,8 +118,8 @@ class Stage:
         self.port = self.server.listen(f"127.0.0.1:{port}")
         await self.server.start()
 
-    def session(self, *more):
-        introduction = Introduction("ana", lambda _: ("192.0.2.1:5",), lambda: 77)
+    def session(self, *more, addresses=lambda _: ("192.0.2.1:5",)):
+        introduction = Introduction("ana", addresses, lambda: 77)
         return Session(
             Identity.generate(),
             self.channels,
@@ -466,8 +467,7 @@ async def test_a_slow_look_up_of_the_own_addresses_holds_up_nothing_else(stage):
         assert found.wait(10)
         return ("192.0.2.1:5",)
 
-    session = stage.session()
-    session._introduction = Introduction("ana", addresses, lambda: 77)
+    session = stage.session(addresses=addresses)
     async with running(session), asyncio.timeout(10):
         await asyncio.to_thread(asked.wait)
         found.set()

@@ -9,9 +9,10 @@ from core.errors import Busy, Unreachable
 from core.identity import Identity
 from peer import uploads
 from peer.channels import Channels
+from peer.logins import Introduction
 from peer.publishing import Publisher
 from peer.routes import Routes
-from peer.session import Introduction, Session
+from peer.session import Session
 from peer.transfers import Transfers
 from peer.uploads import Uploads
 from relevo.v1 import central_directory_pb2 as pb2
@@ -32,7 +33,7 @@ async def alone(library_bench, tmp_path):
     yield Uploads(
         identity=identity,
         library=library,
-        publisher=Publisher(library, session, channels),
+        publisher=Publisher(library, session),
         session=session,
         routes=Routes(channels, NOWHERE, (), time.monotonic),
         transfers=transfers,

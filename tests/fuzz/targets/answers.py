@@ -21,6 +21,9 @@ from core.errors import RelevoError
 from core.life import NONCE_BYTES
 from core.rpc import CONTROL_MESSAGE, open_channel
 from core.times import to_duration
+from peer.carried_heartbeat import CarriedHeartbeat
+from peer.carrying import DirectCarrier
+from peer.contacts import Contact
 from peer.daemon import running_peer
 from peer.gatherer import Gatherer, GatherSettings
 from peer.manifest_fetch import ManifestTimes
@@ -183,7 +186,30 @@ class AnswerTarget(Target):
             "LocateFiles": self._gather,
             "GetContents": self._gather,
             "Probe": self._probe,
+            "Beat": self._beat_once,
+            "Carry": self._carry,
         }
+
+    async def _beat_once(self) -> None:
+        """Beats without a stream, as a peer whose calls are carried."""
+        stub = self._peer.routes.central_stub()
+        heartbeat = CarriedHeartbeat(
+            stub, lambda number: central.HeartbeatRequest(sequence=number), lambda: 0.0, self._peer.session._tell
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LEASE):
+                await asyncio.shield(heartbeat.ended)
+        await heartbeat.stop()
+
+    async def _carry(self) -> None:
+        """Has a call carried by the liar, and carries one to it."""
+        detour = self._peer.session.detour
+        if detour is None:
+            raise Broken("the peer knows no way through others")
+        self._peer.last_neighbours.contacts = [Contact.from_info(self._liar.myself)]
+        with suppress(RelevoError):
+            await detour.central.stub().ListFiles(central.ListFilesRequest())
+        await DirectCarrier(self._peer.routes).carry(central.CarryRequest())
 
     async def _beat(self) -> None:
         def told() -> bool:

@@ -88,6 +88,7 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
 @pytest.mark.parametrize(
     ("variable", "value", "attribute", "expected"),
     [
+        ("RELEVO_VIA", f"a:1 {ID}@b:2", "via", ("a:1", f"{ID}@b:2")),
         ("RELEVO_FRIEND", f"{ID}@a:1 {ID}@b:2", "friends", (f"{ID}@a:1", f"{ID}@b:2")),
         ("RELEVO_JOIN", "relevo1_x", "join", "relevo1_x"),
         ("RELEVO_ADVERTISE", "[::1]", "advertise", "::1"),
@@ -196,12 +197,15 @@ def test_a_home_remembers_who_and_where(home, shared):
         shared=shared,
         centrals=("a:1", "b:2"),
         friends=("f:3",),
+        via=("v:4",),
         name="ana ñ",
         listen="0.0.0.0:9",
         insecure=True,
     )
     remember(settings)
-    assert recall(home) == Remembered(shared=shared, centrals=("a:1", "b:2"), friends=("f:3",), name="ana ñ")
+    assert recall(home) == Remembered(
+        shared=shared, centrals=("a:1", "b:2"), friends=("f:3",), via=("v:4",), name="ana ñ"
+    )
     assert [path.name for path in home.iterdir()] == ["settings.json"]
 
 
