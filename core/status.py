@@ -21,6 +21,7 @@ from core.access import WayIn, admit
 from core.callers import Callers
 from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable, WrongIdentity
 from core.limits import Limits
+from core.requests import Requests
 from core.times import from_duration
 
 log = logging.getLogger("relevo.rpc")
@@ -219,8 +220,9 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
     message, gRPC would log a traceback and answer UNKNOWN.
     """
 
-    def __init__(self, way_in: WayIn, limits: Limits) -> None:
+    def __init__(self, way_in: WayIn, limits: Limits, requests: Requests) -> None:
         self._way_in = way_in
+        self._requests = requests
         self._callers = Callers(limits)
 
     async def intercept_service(
@@ -253,7 +255,10 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
                 admit(self._way_in, method, context)
                 underway = self._callers.begin(context)
                 # Encoded here: gRPC would keep the message beside its bytes until these have left.
-                answer = await inner(parse(await _only(requests, method)), context)
+                async with self._requests.reading(underway.who):
+                    data = await _only(requests, method)
+                self._requests.check(method, len(data))
+                answer = await inner(parse(data), context)
                 if not isinstance(answer, bytes):  # a handler that has much to say may encode it itself
                     answer = encode(answer)
                 underway.answering(len(answer))

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -136,6 +136,7 @@ class Session:
         self._wall = wall
         self._live = asyncio.Event()
         self._moving = asyncio.Event()
+        self._anew = asyncio.Event()
         self._turn = 0
         self._heartbeat: Heartbeat | None = None
         self._failures = 0  # logins, since central last answered a beat
@@ -187,6 +188,10 @@ class Session:
         """Has the heartbeat go on by a new connection, since that of before is going to end; nothing is lost by it."""
         self._moving.set()
 
+    def introduce_again(self) -> None:
+        """Logs in anew, since this peer's introduction has changed: what it has published stays."""
+        self._anew.set()
+
     async def run(self) -> None:
         """Logs in and beats for ever.
 
@@ -196,8 +201,11 @@ class Session:
         while True:
             try:
                 if self.login is None:
+                    self._anew.clear()
                     self.login = await self._log_in()
-                await self._beat(self.login)
+                await self._until_introduced_again(self._beat(self.login))
+                self._set_live(live=False, problem="logging in anew, since others reach this peer otherwise now")
+                self.login = None
             except errors.SessionSuperseded:
                 self._set_live(live=False, problem="the same home has logged in elsewhere")
                 raise
@@ -260,6 +268,18 @@ class Session:
             return await self._channels.central(central).Login(request, timeout=TIMEOUT)
         except grpc.RpcError as error:
             raise central_error(error, central) from error
+
+    async def _until_introduced_again(self, beats: Coroutine[Any, Any, None]) -> None:
+        """Beats until there is something new to say at a login; the stream of before has ended then."""
+        beating, anew = asyncio.ensure_future(beats), asyncio.ensure_future(self._anew.wait())
+        try:
+            await asyncio.wait({beating, anew}, return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():
+                beating.result()
+        finally:
+            beating.cancel()
+            anew.cancel()
+            await asyncio.gather(beating, anew, return_exceptions=True)
 
     async def _beat(self, login: Login) -> None:
         """Keeps heartbeat streams open until the session is lost; opens a broken one again while the grace runs."""

@@ -65,7 +65,7 @@ CENTRAL, RELAY, CONTROL, JOINING = (
 # What changes something, or costs much, is for peers only; an operator looks on.
 FOR_PEERS_ONLY = {
     f"/{CENTRAL}/{name}" for name in ("Login", "Logout", "Heartbeat", "PublishFiles", "PlaceFile", "ReportHolder")
-} | {f"/{RELAY}/{name}" for name in ("PlaceFile", "GetBlock", "GetContents")}
+} | {f"/{RELAY}/{name}" for name in ("PlaceFile", "GetBlock", "GetContents", "DialBack", "Attach", "Deliver", "Invite")}
 
 
 def allowed(method: str) -> set[Role]:

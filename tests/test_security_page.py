@@ -71,8 +71,8 @@ def test_every_test_that_is_named_exists():
     assert len(named) > 30
 
 
-# Those of the table of threats that are not about faults, nor about relays that carry blocks; 18 is, in part.
-THREATS = [*range(1, 19), *range(21, 26), 31, 37]
+# Those of the table of threats that are not about faults.
+THREATS = [*range(1, 26), 31, 37]
 
 
 def test_every_threat_is_answered_by_promises_that_there_are():

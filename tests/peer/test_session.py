@@ -180,6 +180,19 @@ async def test_a_broken_stream_is_opened_again_under_the_same_session(stage):
     assert len(stage.central.logins) == 1
 
 
+async def test_what_has_changed_of_a_peers_introduction_is_told_by_another_login(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        first = await session.wait_live()
+        session._introduction = replace(session._introduction, addresses=lambda _: ())
+        session.introduce_again()
+        while (login := await session.wait_live()) is first:
+            await stage.central.next_beats()
+    assert login.session_id != first.session_id
+    assert [list(login.addresses) for login in stage.central.logins] == [["192.0.2.1:5"], []]
+    assert login.addresses == ()
+
+
 async def test_a_central_that_restarts_finds_the_same_session_again(stage):
     session = stage.session()
     async with running(session), asyncio.timeout(20):
