@@ -167,14 +167,19 @@ def _strict(deserialize: Callable[[bytes], Any], method: str) -> Callable[[bytes
     return message
 
 
-async def _only(requests: AsyncIterator[bytes], method: str) -> bytes:
-    """Returns the one request of a unary call. Raises InvalidInput when there is none."""
+async def _only(context: Any, method: str) -> bytes:
+    """Returns the one request of a unary call. Raises InvalidInput when there is none.
+
+    gRPC's iterator of requests is not used for it: left before its end, it keeps what it has given.
+    """
     try:
-        async for data in requests:
-            return data
+        data = await context.read()
     except grpc.aio.BaseError as error:  # the server has stopped before it was read, and nobody waits for an answer
         raise asyncio.CancelledError from error
-    raise InvalidInput("", f"{method} takes a message, and none came")
+    if data is grpc.aio.EOF:
+        raise InvalidInput("", f"{method} takes a message, and none came")
+    read: bytes = data
+    return read
 
 
 class _Admitted:
@@ -250,13 +255,13 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(self._stream(many, method), None, encode)
         inner = handler.unary_unary
 
-        async def unary(requests: AsyncIterator[bytes], context: Any) -> Any:
+        async def unary(_: AsyncIterator[bytes], context: Any) -> Any:
             try:
                 admit(self._way_in, method, context)
                 underway = self._callers.begin(context)
                 # Encoded here: gRPC would keep the message beside its bytes until these have left.
                 async with self._requests.reading(underway.who):
-                    data = await _only(requests, method)
+                    data = await _only(context, method)
                 self._requests.check(method, len(data))
                 answer = await inner(parse(data), context)
                 if not isinstance(answer, bytes):  # a handler that has much to say may encode it itself
