@@ -32,7 +32,7 @@ def _run(command: list[str]) -> str:
 @click.command()
 @click.argument("only", nargs=-1)
 def main(only: tuple[str, ...]) -> None:
-    """Measures all that needs no root, or ONLY these: tls, transfer, small_files, library, limits, swarm."""
+    """Measures all that needs no root, or ONLY these: tls, transfer, relayed, small_files, library, limits, swarm."""
     page = PAGE.read_text("utf-8")
     if unknown := set(only) - set(names(page)):
         sys.exit(f"docs/benchmarks.md lists no {', '.join(sorted(unknown))}; there are {', '.join(names(page))}")

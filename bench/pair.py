@@ -4,6 +4,7 @@ import core  # noqa: F401 - before gRPC, which reads its environment once
 
 # isort: split
 import time
+from functools import partial
 from pathlib import Path
 
 from bench.measured import Trial, Watched
@@ -16,6 +17,9 @@ from relevo.v1.content_pb2 import CatalogueFile
 # While a transfer runs it is looked at so often, in seconds; its daemon notes itself when it began and ended.
 _LOOK = 0.1
 _PATIENCE = 300.0
+_HIDDEN = "127.0.0.2:0"
+# A primary and a backup.
+_RELAYS = 2
 _OVER = {pb2.TRANSFER_STATE_DONE, pb2.TRANSFER_STATE_FAILED, pb2.TRANSFER_STATE_CANCELLED}
 
 
@@ -27,9 +31,22 @@ class Pair:
     """
 
     def __init__(
-        self, programs: Programs, label: str, shared: Path, *, tls: bool, listen: str = "127.0.0.1:0", host: str = ""
+        self,
+        programs: Programs,
+        label: str,
+        shared: Path,
+        *,
+        tls: bool,
+        listen: str = "127.0.0.1:0",
+        host: str = "",
+        relays: int = 0,
+        hidden: tuple[str, ...] = (),
     ) -> None:
-        """Starts the programs. The giver binds `listen`; the taker is told that it is at `host`, if that is given."""
+        """Starts the programs. The giver binds `listen`; the taker is told that it is at `host`, if that is given.
+
+        There are `relays` further peers. The `hidden` ones of `giver` and `taker` cannot be dialled, as far as others
+        find out: they are at another address of this machine than the one that their calls come from.
+        """
         self.name = label
         self._base = programs.base / label
         data = self._base / "central"
@@ -47,9 +64,13 @@ class Pair:
 
         empty = self._base / "empty"
         empty.mkdir(parents=True)
+        self.relays = [peer(f"relay{number}", empty, "--listen", "127.0.0.1:0") for number in range(relays)]
         advertise = ("--advertise", host) if host else ()
-        self.giver = peer("giver", shared, "--listen", listen, *advertise)
-        self._taker = peer("taker", empty, "--listen", "127.0.0.1:0")
+        self.giver = peer("giver", shared, "--listen", _HIDDEN if "giver" in hidden else listen, *advertise)
+        self._taker = peer("taker", empty, "--listen", _HIDDEN if "taker" in hidden else "127.0.0.1:0")
+        for name in hidden:
+            with Daemon(self._base / name) as daemon:
+                until(f"{name} attached to its relays", partial(_is_hidden, daemon), 60, self.giver.log)
 
     def files(self, count: int = 1) -> list[CatalogueFile]:
         """Returns the files of the network, once there are `count`."""
@@ -84,3 +105,9 @@ class Pair:
         if sum(source.bytes for source in transfer.sources) != transfer.size_bytes:
             raise Failed(f"{self.name}: the file did not come from the other peer")
         return transfer
+
+
+def _is_hidden(daemon: Daemon) -> bool:
+    """Tells whether a peer knows that nobody can dial it, and has both of its relays."""
+    found = daemon.status()
+    return found.reachability == pb2.REACHABILITY_HIDDEN and len(found.relay.attached_to) == _RELAYS

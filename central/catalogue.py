@@ -121,7 +121,7 @@ class Catalogue:
 
         def described(one: PeerRecord | FoundHolder) -> Holder:
             doubted = self._reports.doubted(one.peer_id)
-            return encode.holder(one, doubted=doubted, complete=isinstance(one, FoundHolder))
+            return encode.holder(one, self._roster, doubted=doubted, complete=isinstance(one, FoundHolder))
 
         everybody: tuple[PeerRecord | FoundHolder, ...] = (*complete, *partial)
         holders = encode.fitting(everybody, described)
@@ -139,7 +139,7 @@ class Catalogue:
     async def locate_many(self, content_ids: Sequence[bytes]) -> pb2.LocateFilesResponse:
         """Returns a few holders of each content."""
         found = await self._store.locate_many(content_ids, HOLDERS_EACH)
-        return encode.located_files(found, self._reports.doubted)
+        return encode.located_files(found, self._roster, self._reports.doubted)
 
 
 def _file_key(last: FoundFile, order: Order) -> tuple[str | float, ...]:

@@ -111,19 +111,30 @@ def catalogue_file(found: FoundFile) -> content_pb2.CatalogueFile:
     )
 
 
-def holder(found: FoundHolder | PeerRecord, *, doubted: bool, complete: bool = True) -> content_pb2.Holder:
-    """Returns a peer that holds every block of a content, as it says, or is fetching it."""
-    return content_pb2.Holder(peer=peer_info(found), complete=complete, doubted=doubted)
+def holder(
+    found: FoundHolder | PeerRecord, roster: Roster, *, doubted: bool, complete: bool = True
+) -> content_pb2.Holder:
+    """Returns a peer that holds every block of a content, as it says, or is fetching it; and how it is reached."""
+    hidden = not found.addresses and found.peer_id in roster
+    relays = roster.neighbours_of(found.peer_id) if hidden else ()
+    return content_pb2.Holder(
+        peer=peer_info(found),
+        complete=complete,
+        doubted=doubted,
+        relays=[peer_info(relay) for relay in relays if relay is not None],
+    )
 
 
-def located_files(found: Sequence[Sequence[FoundHolder]], doubted: Callable[[str], bool]) -> pb2.LocateFilesResponse:
+def located_files(
+    found: Sequence[Sequence[FoundHolder]], roster: Roster, doubted: Callable[[str], bool]
+) -> pb2.LocateFilesResponse:
     """Returns the holders of many contents, each holder described once; of as many contents as fit into an answer."""
     answer = pb2.LocateFilesResponse()
     positions: dict[str, int] = {}
     room = _PAGE_BYTES
     for of_one in found:
         new = [each for each in of_one if each.peer_id not in positions]
-        described = [holder(each, doubted=doubted(each.peer_id)) for each in new]
+        described = [holder(each, roster, doubted=doubted(each.peer_id)) for each in new]
         # A position takes at most two bytes: there are 4,000 holders at most.
         room -= sum(one.ByteSize() + _ITEM_BYTES for one in described) + _ITEM_BYTES + 2 * len(of_one)
         if room < 0 and answer.files:

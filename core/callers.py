@@ -52,10 +52,14 @@ class Callers:
 
 
 class Underway:
-    """A call under way."""
+    """A call under way.
+
+    Attributes:
+        who: whose it is.
+    """
 
     def __init__(self, who: str, calls: Shares, unread: Shares) -> None:
-        self._who = who
+        self.who = who
         self._calls = calls
         self._unread = unread
         self._size = 0
@@ -66,13 +70,13 @@ class Underway:
         Raises:
             Busy: too much waits for this caller, or for all together, to be read.
         """
-        if not self._unread.take(self._who, size):
+        if not self._unread.take(self.who, size):
             raise Busy("too many answers wait to be read; read them before asking more", _RETRY_AFTER)
         self._size = size
 
     def ended(self, context: Any) -> None:
         """Gives back what the call had."""
         del context
-        self._calls.give_back(self._who)
+        self._calls.give_back(self.who)
         if self._size:
-            self._unread.give_back(self._who, self._size)
+            self._unread.give_back(self.who, self._size)

@@ -7,7 +7,7 @@ import asyncio
 import ctypes
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -23,6 +23,7 @@ from core.crowding import Crowd
 from core.errors import NotPossible
 from core.health import Health
 from core.limits import Limits
+from core.requests import Requests
 from core.status import StatusInterceptor
 from core.tls import Material, ServerCredentials, channel_credentials, expecting
 
@@ -34,6 +35,9 @@ CENTRAL_MESSAGE = 1 * MIB
 PEER_MESSAGE = 2 * MIB
 # Blocks go one way only. What a peer is asked with is small, but for the set of blocks that a download lacks.
 PEER_REQUEST = 320 * KIB
+# But for this: a peer that nobody can dial delivers what it gives.
+DELIVER = "/relevo.v1.PeerRelay/Deliver"
+PEER_DELIVERY = 1 * MIB + 64 * KIB
 # On the Unix socket between a daemon and its own user: pages with long paths and many sources.
 CONTROL_MESSAGE = 16 * MIB
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -97,14 +101,17 @@ def open_channel(
     name: str = "",
     *,
     back_soon: bool = False,
+    alone: bool = False,
 ) -> grpc.aio.Channel:
     """Returns a channel to `host:port` or `unix:path`; it connects by itself and again after a loss.
+
+    One that is `alone` shares no connection with others: so whether it connects says that it can be connected to now.
 
     With `material` it speaks TLS, and only the holder of a certificate of that `name` passes the handshake; without, it
     speaks in plaintext. A call that is answered with bytes which are no message fails with DATA_LOSS. With `back_soon`
     it tries to connect every half second, else ever more rarely, down to every 5 s.
     """
-    chosen = {**dict(_CLIENT), **(_SOON if back_soon else {})}
+    chosen = {**dict(_CLIENT), **(_SOON if back_soon else {}), "grpc.use_local_subchannel_pool": int(alone)}
     options = [*chosen.items(), *_sizes(max_message, max_message)]
     if material is None:
         return strict(grpc.aio.insecure_channel(address, options=options))
@@ -125,6 +132,7 @@ class Server:
         max_message: int = PEER_MESSAGE,
         *,
         max_request: int | None = None,
+        larger: Mapping[str, int] | None = None,
         way_in: WayIn = PLAINTEXT,
         credentials: ServerCredentials | None = None,
         inspectable: bool = True,
@@ -135,15 +143,18 @@ class Server:
         Args:
             max_message: most bytes of a message in either direction.
             max_request: most bytes of a request, when they are fewer: a caller may have hundreds under way.
+            larger: of methods whose requests may have more than that, how many. Few requests of one caller are read at
+                once then.
             way_in: tells who calls.
             credentials: what makes those for TLS; None serves in plaintext.
             inspectable: whether health checking and reflection are served as well.
             limits: what it takes from the network at once; None for the defaults.
         """
         limits = limits or Limits()
+        requests = Requests(max_request or max_message, larger or {})
         self.server = grpc.aio.server(
-            interceptors=[StatusInterceptor(way_in, limits)],
-            options=[*_SERVER, *_limits(limits), *_sizes(max_request or max_message, max_message)],
+            interceptors=[StatusInterceptor(way_in, limits, requests)],
+            options=[*_SERVER, *_limits(limits), *_sizes(requests.most, max_message)],
         )
         self.port = 0
         self._credentials = credentials

@@ -21,6 +21,7 @@ from core.access import WayIn, admit
 from core.callers import Callers
 from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable, WrongIdentity
 from core.limits import Limits
+from core.requests import Requests
 from core.times import from_duration
 
 log = logging.getLogger("relevo.rpc")
@@ -194,14 +195,19 @@ def _strict(deserialize: Callable[[bytes], Any], method: str) -> Callable[[bytes
     return message
 
 
-async def _only(requests: AsyncIterator[bytes], method: str) -> bytes:
-    """Returns the one request of a unary call. Raises InvalidInput when there is none."""
+async def _only(context: Any, method: str) -> bytes:
+    """Returns the one request of a unary call. Raises InvalidInput when there is none.
+
+    gRPC's iterator of requests is not used for it: left before its end, it keeps what it has given.
+    """
     try:
-        async for data in requests:
-            return data
+        data = await context.read()
     except grpc.aio.BaseError as error:  # the server has stopped before it was read, and nobody waits for an answer
         raise asyncio.CancelledError from error
-    raise InvalidInput("", f"{method} takes a message, and none came")
+    if data is grpc.aio.EOF:
+        raise InvalidInput("", f"{method} takes a message, and none came")
+    read: bytes = data
+    return read
 
 
 class _Admitted:
@@ -247,8 +253,9 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
     message, gRPC would log a traceback and answer UNKNOWN.
     """
 
-    def __init__(self, way_in: WayIn, limits: Limits) -> None:
+    def __init__(self, way_in: WayIn, limits: Limits, requests: Requests) -> None:
         self._way_in = way_in
+        self._requests = requests
         self._callers = Callers(limits)
 
     async def intercept_service(
@@ -276,12 +283,15 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(self._stream(many, method), None, encode)
         inner = handler.unary_unary
 
-        async def unary(requests: AsyncIterator[bytes], context: Any) -> Any:
+        async def unary(_: AsyncIterator[bytes], context: Any) -> Any:
             try:
                 admit(self._way_in, method, context)
                 underway = self._callers.begin(context)
                 # Encoded here: gRPC would keep the message beside its bytes until these have left.
-                answer = await inner(parse(await _only(requests, method)), context)
+                async with self._requests.reading(underway.who):
+                    data = await _only(context, method)
+                self._requests.check(method, len(data))
+                answer = await inner(parse(data), context)
                 if not isinstance(answer, bytes):  # a handler that has much to say may encode it itself
                     answer = encode(answer)
                 underway.answering(len(answer))

@@ -75,6 +75,10 @@ def states() -> str:
     return "\n".join(rows)
 
 
+# Calls that belong to no flow: they happen whenever neighbours have changed.
+_ANY_TIME = {"DialBack"}
+
+
 class Recorder:
     """Remembers who called what on whom while a flow is recorded."""
 
@@ -90,7 +94,8 @@ class Recorder:
             def __getattr__(self, rpc: str) -> Any:
                 def call(*arguments: Any, **options: Any) -> Any:
                     name = "GetBlock" if rpc == "announced_block" else rpc
-                    recorder.calls.append((caller, recorder.names.get(address, address), name))
+                    if name not in _ANY_TIME:
+                        recorder.calls.append((caller, recorder.names.get(address, address), name))
                     return getattr(real, rpc)(*arguments, **options)
 
                 return call

@@ -7,9 +7,12 @@ the order of fields, which no reader may rely on: the block comes last.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse
+
+if TYPE_CHECKING:
+    from peer.reaching import Way
 
 METHOD = "/relevo.v1.PeerRelay/GetBlock"
 _VARINT, _LENGTH_DELIMITED = 0, 2
@@ -20,11 +23,12 @@ _LONGEST_VARINT = 10
 
 @dataclass(frozen=True, slots=True)
 class BlockAnswer:
-    """What a holder has answered: a block, or a piece of it, which block it is, and whether first hand."""
+    """What a holder has answered: a block, or a piece of it, which block it is, whether first hand, and how it came."""
 
     index: int
     data: bytes | memoryview
     first_hand: bool = False
+    way: "Way | None" = None
 
 
 def encoded(answer: GetBlockResponse, data: bytes | memoryview) -> bytes:

@@ -36,6 +36,8 @@ class RelayStub(_Stub):
         self.announced_block = asking(channel.unary_stream)
 
 
+# What the first attempt to connect ends with.
+_DECIDED = {grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}
 # Ports change when daemons restart, so a long-lived peer meets ever new addresses.
 MOST_PEERS = 256
 # What a call on a channel that is closed for a newer one may still take, in seconds: longer than any time-out.
@@ -83,6 +85,25 @@ class Channels:
         if len(self._peers) > MOST_PEERS:
             self._retire(self._peers.pop(next(iter(self._peers))).channel)
         return peer.stub
+
+    async def reaches(self, address: str, peer_id: str, timeout: float) -> bool:
+        """Tells whether a peer answers at `host:port` within `timeout` seconds, by a connection made for that.
+
+        Under TLS it has to be that peer; in plaintext whoever speaks gRPC will do.
+        """
+        material = self._credentials.material() if self._credentials else None
+        channel = open_channel(address, PEER_MESSAGE, material, peer_name(peer_id), alone=True)
+        try:
+            async with asyncio.timeout(timeout):
+                state = channel.get_state(try_to_connect=True)
+                while state not in _DECIDED:
+                    await channel.wait_for_state_change(state)
+                    state = channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            return False
+        finally:
+            await channel.close()
+        return state is grpc.ChannelConnectivity.READY
 
     def renew(self) -> None:
         """Has later calls use new channels, which show and accept what counts now; calls in flight finish."""

@@ -8,6 +8,9 @@ from core.identity import PEER_ID
 from relevo.v1.content_pb2 import Holder as HolderMessage
 from relevo.v1.content_pb2 import PeerInfo
 
+# A peer has a primary and a backup.
+MOST_RELAYS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Contact:
@@ -41,13 +44,24 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A peer that holds a content, wholly when `complete`; `doubted` when several peers say that it does not."""
+    """A peer that holds a content, wholly when `complete`; `doubted` when several peers say that it does not.
+
+    Attributes:
+        relays: through whom it is reached when it has no address.
+    """
 
     contact: Contact
     complete: bool = True
     doubted: bool = False
+    relays: tuple[Contact, ...] = ()
+
+    @property
+    def reachable(self) -> bool:
+        """Whether there is a way to it."""
+        return bool(self.contact.addresses or self.relays)
 
     @classmethod
     def from_message(cls, message: HolderMessage) -> "Holder":
         """Returns the holder that a message describes."""
-        return cls(Contact.from_info(message.peer), message.complete, message.doubted)
+        relays = tuple(map(Contact.from_info, message.relays[:MOST_RELAYS]))
+        return cls(Contact.from_info(message.peer), message.complete, message.doubted, relays)

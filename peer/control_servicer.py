@@ -8,12 +8,16 @@ from typing import Any
 from core import errors
 from core.pages import decode_token, encode_token, page_size
 from core.times import to_timestamp
+from peer.attaching import Attaching
 from peer.contacts import Contact
 from peer.credentials import Credentials
 from peer.downloads import Downloads
+from peer.experiment import Experiment
 from peer.library import Library
 from peer.orders import checked_rate, order_of, priority_of
 from peer.publishing import Publisher
+from peer.reaching import How
+from peer.relaying import Relaying
 from peer.renewal import Renewal
 from peer.routes import TIMEOUT, Routes
 from peer.serving import Serving
@@ -22,7 +26,14 @@ from peer.sets import Sets
 from peer.storing import Storing
 from peer.transfers import Transfers
 from peer.uploads import Uploads
-from peer.views import membership_message, problem_messages, route_message, transfer_message, utf8
+from peer.views import (
+    REACHABILITIES,
+    membership_message,
+    problem_messages,
+    route_message,
+    transfer_message,
+    utf8,
+)
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.peer_control_pb2_grpc import PeerControlServicer
@@ -47,6 +58,9 @@ class Parts:
     uploads: Uploads
     storing: Storing
     serving: Serving
+    relaying: Relaying
+    attaching: Attaching
+    experiment: Experiment
     clock: Callable[[], float]
     credentials: Credentials | None
     renewal: Renewal | None
@@ -92,6 +106,14 @@ class ControlServicer(PeerControlServicer):
             rate_limits=self._rate_limits(),
             max_downloads=parts.transfers.at_once,
             carrier=session.carrier.to_info() if session.carrier else None,
+            reachability=REACHABILITIES[parts.experiment.verdict],
+            received_reversed_bytes=parts.transfers.received_by[How.REVERSED],
+            received_relayed_bytes=parts.transfers.received_by[How.RELAYED],
+            relay=pb2.RelayStatus(
+                attached_count=parts.relaying.attached_count,
+                relayed_bytes=parts.relaying.relayed_bytes,
+                attached_to=[relay.to_info() for relay in parts.attaching.attached_to],
+            ),
         )
 
     def _membership(self) -> pb2.MembershipStatus | None:

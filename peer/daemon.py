@@ -21,8 +21,10 @@ from core.limits import Limits
 from core.listening import bind
 from core.own_directory import claim
 from core.reachable import advertised
-from core.rpc import CONTROL_MESSAGE, PEER_REQUEST, Server
+from core.rpc import CONTROL_MESSAGE, DELIVER, PEER_DELIVERY, PEER_REQUEST, Server
 from core.tls import server_credentials
+from peer.answering import Answering
+from peer.attaching import Attaching
 from peer.carried_central import CarriedCentral
 from peer.carriers import Carriers
 from peer.carrying import DirectCarrier
@@ -32,8 +34,10 @@ from peer.contacts import Contact
 from peer.control_servicer import ControlServicer, Parts
 from peer.credentials import Credentials
 from peer.detour import Detour
+from peer.dial_back import DialBack
 from peer.downloads import Downloads
 from peer.enrolling import Enrolling
+from peer.experiment import Experiment
 from peer.holders import Holders
 from peer.joining import Joined, joined
 from peer.journal import Journal
@@ -45,7 +49,10 @@ from peer.logins import Introduction
 from peer.meeting import Meeting
 from peer.probing import Prober
 from peer.publishing import Publisher
+from peer.reachability import Judge, Reachability
+from peer.reaching import Reach
 from peer.relay_servicer import RelayServicer
+from peer.relaying import Relaying
 from peer.renewal import Renewal
 from peer.reporting import Reporter
 from peer.routes import Routes
@@ -71,6 +78,7 @@ CONTROL = "relevo.v1.PeerControl"
 DRAIN = 2.0
 # Whoever can reach the own socket is the daemon's user, who may hold on to a connection as long as they like.
 _OWN_LIMITS = Limits(idle=math.inf)
+_LARGER = {DELIVER: PEER_DELIVERY}
 
 
 class Peer:
@@ -106,7 +114,7 @@ class Peer:
             settings.centrals,
             Introduction(
                 settings.name,
-                self._addresses,
+                self._dialable_addresses,
                 self._free_bytes,
                 self._trust_version,
                 lambda: self.unfinished.content_ids,
@@ -128,6 +136,13 @@ class Peer:
             slots_each=settings.slots_each,
             sending=Sending(Limiter(clock, settings.upload_limit)),
         )
+        self.relaying = Relaying(identity.peer_id, clock, limits=settings.relay, sending=self.serving.sending)
+        dialler = self.routes.dialler
+        self.attaching = Attaching(identity.peer_id, Answering(self.serving), dialler, clock)
+        judge = Judge(named=bool(settings.advertise))
+        self.experiment = Experiment(dialler, judge, lambda: self._addresses(*self.settings.centrals))
+        self.experiment.changed = self._settle
+        reach = Reach(dialler, self.relaying, self._dialable_contact, clock)
         self.keeping = Keeping(Journal(settings.home / "journal.db"))
         self.transfers = Transfers(
             wall,
@@ -140,7 +155,7 @@ class Peer:
         self.reporter = Reporter(holders, self.session, clock)
         self.downloader = Downloader(
             holders.find,
-            self.routes.dialler,
+            reach,
             self.library.find_local,
             self.identity.peer_id,
             clock,
@@ -159,6 +174,7 @@ class Peer:
         self.downloads = Downloads(self.downloader, self.library, self.transfers)
         self.sets = Sets(
             routes=self.routes,
+            reach=reach,
             find_many=holders.find_many,
             downloader=self.downloader,
             library=self.library,
@@ -197,6 +213,8 @@ class Peer:
         relay = RelayServicer(
             self.serving,
             DirectCarrier(self.routes, lambda: self.session.live and not self.session.carrier),
+            relaying=self.relaying,
+            dial_back=DialBack(self._clock, self.routes.dialler.look_up, self.channels.reaches),
             connections=connections,
             carried=self.settings.carried,
             carried_each=self.settings.carried_each,
@@ -213,7 +231,8 @@ class Peer:
         await self.keeping.restore(self.transfers, self.downloads.ways() | self.sets.ways())
         await self.server.start(RELAY)
         await self.control.start(CONTROL)
-        self._run(self.session.run(), self.publisher.run(), self.reporter.run(), self.last_neighbours.run())
+        self._run(self.session.run(), self.publisher.run(), self.reporter.run())
+        self._run(self.last_neighbours.run(), self.experiment.run())
         if self.renewal:
             self._run(self.renewal.run())
 
@@ -229,6 +248,8 @@ class Peer:
             steps.push_async_callback(self.library.close)
             steps.push_async_callback(self.control.stop, DRAIN)
             steps.push_async_callback(self.server.stop, DRAIN)
+            steps.callback(self.relaying.stop)
+            steps.push_async_callback(self.attaching.close)
             steps.callback(self.unfinished.close)
             steps.push_async_callback(self.transfers.close)
             steps.push_async_callback(self.storing.close)
@@ -259,6 +280,8 @@ class Peer:
         def neighbours(found: Neighbours) -> None:
             self.routes.neighbours = found
             self.last_neighbours.hear(found)
+            self.experiment.ask_again(self._neighbours())
+            self._settle()
 
         def directives(found: list[Directive]) -> None:
             self.storing.obey(found)
@@ -272,6 +295,18 @@ class Peer:
         if self.credentials:
             listeners.trust = self.credentials.hear
             self.credentials.on_change = self._reconnect
+
+    def _neighbours(self) -> list[Contact]:
+        """Returns those neighbours that there are, the primary first."""
+        found = self.routes.neighbours
+        return [Contact.from_info(getattr(found, role)) for role in ("primary", "backup") if found.HasField(role)]
+
+    def _settle(self) -> None:
+        """Has central know whether others can dial this peer, and attaches it to its neighbours when they cannot."""
+        hidden, login = self.experiment.verdict is Reachability.HIDDEN, self.session.login
+        if login is not None and bool(login.addresses) is hidden:
+            self.session.introduce_again()
+        self.attaching.keep(self._neighbours() if hidden else ())
 
     def _reconnect(self) -> None:
         """Has everything go on by connections that show and accept what counts now."""
@@ -326,6 +361,15 @@ class Peer:
     def _addresses(self, *centrals: str) -> tuple[str, ...]:
         return advertised(self._host, self.server.port, centrals, self.settings.advertise)
 
+    def _dialable_addresses(self, central: str) -> tuple[str, ...]:
+        """Returns what others are told to dial: nothing, when that has been found to be in vain."""
+        return () if self.experiment.verdict is Reachability.HIDDEN else self._addresses(central)
+
+    def _dialable_contact(self) -> Contact | None:
+        found = self.contact()
+        hidden = self.experiment.verdict is Reachability.HIDDEN  # central may not have heard of it yet
+        return found if found.addresses and not hidden else None
+
     def _free_bytes(self) -> int:
         return self.storing.free_bytes()
 
@@ -343,6 +387,9 @@ class Peer:
             uploads=self.uploads,
             storing=self.storing,
             serving=self.serving,
+            relaying=self.relaying,
+            attaching=self.attaching,
+            experiment=self.experiment,
             clock=self._clock,
             credentials=self.credentials,
             renewal=self.renewal,
@@ -354,10 +401,10 @@ class Peer:
 def _server(credentials: Credentials | None, limits: Limits, wall: Callable[[], float]) -> Server:
     """Returns the server for other peers: only members get in, or anybody in plaintext."""
     if credentials is None:
-        return Server(max_request=PEER_REQUEST, way_in=PLAINTEXT, limits=limits)
+        return Server(max_request=PEER_REQUEST, larger=_LARGER, way_in=PLAINTEXT, limits=limits)
     way_in = Certificates(credentials.trust, wall)
     made = server_credentials(credentials.material)
-    return Server(max_request=PEER_REQUEST, way_in=way_in, credentials=made, limits=limits)
+    return Server(max_request=PEER_REQUEST, larger=_LARGER, way_in=way_in, credentials=made, limits=limits)
 
 
 def _identity(home: Path) -> Identity:

@@ -52,12 +52,12 @@ class Dialler:
         host, _ = split_address(self._central())
         if numeric(host) is not None:
             return is_loopback(host)
-        found = await self._look_up(host)
+        found = await self.look_up(host)
         return bool(found) and all(map(is_loopback, found))
 
     async def _elsewhere(self, host: str) -> str:
         address = numeric(host)
-        hosts = (str(address),) if address is not None else await self._look_up(host)
+        hosts = (str(address),) if address is not None else await self.look_up(host)
         for found in hosts:
             if not leads_astray(found):
                 return found
@@ -65,7 +65,7 @@ class Dialler:
             raise Unreachable(f"{host} leads back to this machine or its own link, and is not dialled")
         raise Unreachable(f"no address is known for {host}")
 
-    async def _look_up(self, name: str) -> tuple[str, ...]:
+    async def look_up(self, name: str) -> tuple[str, ...]:
         """Returns the addresses of a name, those first that the system would try first; none when it has none.
 
         When it cannot be looked up any more, it leads where it led: downloads go on while the name server is away.

@@ -48,6 +48,7 @@ from peer.steps import (
     Lied,
     Moved,
     Nothing,
+    Spoilt,
     Store,
     Stored,
     Stuck,
@@ -172,6 +173,8 @@ class Download:
                 return self._stored(number)
             case Lied(number, reason):
                 return self._drop(number, reason, for_good=True)
+            case Spoilt(number):
+                self._spoilt(number)
             case Gone(number, reason):
                 return self._drop(number, reason, for_good=False)
             case Failed() | Declined():
@@ -289,6 +292,12 @@ class Download:
             self._dropped.add(ask.holder.name)
         yield from self._remove(ask.holder.name)
         yield Dropped(ask.holder.name, reason, for_good)
+
+    def _spoilt(self, number: int) -> None:
+        open_yet = number in self._asks.open
+        ask = self._asks.release(number)
+        if ask is not None and open_yet:
+            ask.holder.pace.withdrawn(self._size)
 
     def _failed(self, event: Failed | Declined, now: float, *, late: bool = False) -> Iterator[Decision]:
         ask = self._asks.open.get(event.ask)

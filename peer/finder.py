@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from peer.contacts import Holder
-from peer.dialling import Dialler
 from peer.lines import Line
+from peer.reaching import Reach
 
 # Peers that are fetching the content too and are asked at once.
 MOST_PARTIAL = 30
@@ -36,7 +36,7 @@ class Finder:
         self,
         content_id: bytes,
         find_holders: FindHolders,
-        dialler: Dialler,
+        reach: Reach,
         self_id: str,
         patience: float,
         accuse: Accuse,
@@ -46,7 +46,7 @@ class Finder:
         self.content_id = content_id
         self.named = False
         self._find_holders = find_holders
-        self._dialler = dialler
+        self._reach = reach
         self._patience = patience
         self._accuse = accuse
         self._never = {self_id}
@@ -70,13 +70,18 @@ class Finder:
         return fresh
 
     def drop(self, peer_id: str, *, lied: bool) -> None:
-        """Gives this holder again only as a last resort; one that `lied` never."""
+        """Gives this holder again only as a last resort; one that `lied` never.
+
+        It is accused, unless only relays have told its words: they may have been theirs.
+        """
         line = self.lines.pop(peer_id, None)
         if lied:
             self._never.add(peer_id)
         elif line is None or line.complete:
             self._failed.add(peer_id)
         else:  # it has stopped fetching the content, or has it wholly now
+            return
+        if line is not None and line.hearsay:
             return
         self._accuse(peer_id, self.content_id, lied)
 
@@ -92,12 +97,12 @@ class Finder:
         for holder in holders:
             contact = holder.contact
             known = self.lines.get(contact.peer_id)
-            usable = contact.addresses and contact.peer_id not in self._never
+            usable = holder.reachable and contact.peer_id not in self._never
             if known is None and not holder.complete and self._partial >= MOST_PARTIAL:
                 continue
             if usable and (known is None or known.differs(holder)):
                 line = self.lines[contact.peer_id] = Line(
-                    self._dialler, contact, self._patience, complete=holder.complete
+                    self._reach, contact, self._patience, complete=holder.complete, relays=holder.relays
                 )
                 fresh.append(line)
         return fresh

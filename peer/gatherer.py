@@ -10,11 +10,11 @@ from core.content import MAX_SMALL
 from core.errors import Busy, Corrupt, InvalidInput, NotFound, NotPossible, RelevoError, Revoked, Unreachable
 from core.manifest import Manifest, manifest_of
 from peer.contacts import Contact, Holder
-from peer.dialling import Dialler
 from peer.finder import Accuse
 from peer.gathering import Ask, Gathering, GatherLimits
 from peer.lines import Line
 from peer.pieces import Allowance
+from peer.reaching import How, Reach, Way
 from relevo.v1 import peer_relay_pb2 as pb2
 
 log = logging.getLogger("relevo.download")
@@ -49,11 +49,12 @@ class GatherSettings:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """A small content with its manifest, and who gave it."""
+    """A small content with its manifest, who gave it, and how it came."""
 
     data: bytes
     manifest: Manifest
     giver: Contact
+    how: How = How.DIRECT
 
 
 class Gatherer:
@@ -62,7 +63,7 @@ class Gatherer:
     def __init__(
         self,
         find_many: FindMany,
-        dialler: Dialler,
+        reach: Reach,
         self_id: str,
         clock: Callable[[], float],
         *,
@@ -74,7 +75,7 @@ class Gatherer:
 
         Args:
             find_many: asks who holds each of many contents; may raise RelevoError.
-            dialler: to the holders.
+            reach: the ways to holders.
             self_id: this peer's id: it does not fetch from itself.
             clock: monotonic seconds.
             accuse: is told of holders that lie or lack what they are named for.
@@ -82,7 +83,7 @@ class Gatherer:
             settings: times and limits.
         """
         self._find_many = find_many
-        self._dialler = dialler
+        self._reach = reach
         self._clock = clock
         self._accuse = accuse
         self._allowance = allowance
@@ -163,14 +164,16 @@ class Gatherer:
         usable = [
             holder
             for holder in holders
-            if holder.complete and holder.contact.addresses and holder.contact.peer_id not in self._never
+            if holder.complete and holder.reachable and holder.contact.peer_id not in self._never
         ]
         trusted = [holder for holder in usable if not holder.doubted] or usable
         for holder in trusted:
             contact = holder.contact
             known = self._lines.get(contact.peer_id)
-            if known is None or known.contact.addresses != contact.addresses:
-                self._lines[contact.peer_id] = Line(self._dialler, contact, self._settings.address_patience)
+            if known is None or known.differs(holder):
+                self._lines[contact.peer_id] = Line(
+                    self._reach, contact, self._settings.address_patience, relays=holder.relays
+                )
         return [holder.contact.peer_id for holder in trusted]
 
     def _go_on(self) -> None:
@@ -204,17 +207,18 @@ class Gatherer:
         self._gathering.began(ask.number, self._clock())
         try:
             request = pb2.GetContentsRequest(content_ids=ask.content_ids, most_bytes=most)
-            answer = await line.get_contents(request, self._settings.timeout)
+            answer, way = await line.get_contents(request, self._settings.timeout)
             came = sum(len(one.data) for one in answer.contents)
             read = await asyncio.to_thread(_read, ask.content_ids, answer)
-            self._take(ask, read, line.contact)
+            self._take(ask, read, line, way)
         except Busy as error:
             self._gathering.failed(ask.number, self._clock(), error.retry_after)
         except (InvalidInput, Corrupt) as error:
             log.info("%s is not asked for small contents any more: %s", ask.holder, error)
             self._gathering.lied(ask.holder)
             self._never.add(ask.holder)
-            self._accuse(ask.holder, ask.content_ids[0], True)
+            if not line.hearsay:
+                self._accuse(ask.holder, ask.content_ids[0], True)
         except RelevoError as error:
             log.debug("%s gave nothing: %s", ask.holder, error)
             self._gathering.failed(ask.number, self._clock())
@@ -222,16 +226,18 @@ class Gatherer:
             self._allowance.give_back(most - came)
         self._go_on()
 
-    def _take(self, ask: Ask, read: "_Read", giver: Contact) -> None:
+    def _take(self, ask: Ask, read: "_Read", line: Line, way: Way) -> None:
         now = self._clock()
         self._gathering.answered(ask.number, read.given.keys(), read.lacking, now)
         self._too_large.update(read.too_large)
-        for content_id in read.lacking - read.too_large:
+        for content_id in read.lacking - read.too_large if way.how is not How.RELAYED else ():
             self._accuse(ask.holder, content_id, False)
         for content_id, (data, manifest) in read.given.items():
             self._progress_at = now
-            self._end(content_id, Gathered(data, manifest, giver))
+            self._end(content_id, Gathered(data, manifest, line.contact, way.how))
         if read.lie:
+            if line.lied(way):
+                raise Unreachable(f"it was asked through a relay, and {read.lie}")
             raise Corrupt(read.lie)
 
     def _end(self, content_id: bytes, gathered: Gathered | None = None, error: RelevoError | None = None) -> None:

@@ -1,18 +1,15 @@
-"""A line to one holder: its addresses in order, the one that works remembered."""
+"""A line to one holder: the ways to it in order, the one that works remembered."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
-import grpc
-
-from core.errors import Busy, Corrupt, InvalidInput
-from core.status import from_rpc_error
+from core.errors import Busy, Corrupt, InvalidInput, NotFound, RelevoError, Unreachable
 from peer.block_answers import BlockAnswer
-from peer.channels import RelayStub
 from peer.contacts import Contact, Holder
-from peer.dialling import Dialler
 from peer.racing import first_success
+from peer.reaching import How, Reach, Way
 from relevo.v1.peer_relay_pb2 import (
     BlockSet,
     GetBlockRequest,
@@ -24,89 +21,146 @@ from relevo.v1.peer_relay_pb2 import (
 
 T = TypeVar("T")
 
-# Names the block that an answer is going to have, in the initial metadata of GetBlock.
-BLOCK_KEY = "relevo-block"
-# Digits of a block's index.
-_LONGEST_INDEX = 12
-# What the transport says of an answer that is longer than anything a holder has to send.
-_TOO_LONG = "larger than max"
+
+def _tell_nobody(index: int) -> None:
+    del index
+
+
+def _of_block(request: GetBlockRequest, index: int) -> GetBlockRequest:
+    """Returns the request for one certain block."""
+    asked = GetBlockRequest()
+    asked.CopyFrom(request)
+    asked.index = index
+    asked.ClearField("first_hand")
+    return asked
 
 
 class Line:
-    """Calls one holder. An address that fails is given up for the next; the one that answered is used from then on."""
+    """Calls one holder. A way that fails is given up for the next; the one that answered is used from then on.
 
-    def __init__(self, dialler: Dialler, contact: Contact, patience: float, *, complete: bool = True) -> None:
-        """Describes a line to a peer that has every block when `complete`, else is fetching the content too.
+    Attributes:
+        contact: who it is.
+        complete: whether it has every block; else it is fetching the content too.
+        hearsay: whether a relay has told a lie as the holder's word: whose it was is not known then.
+    """
+
+    def __init__(
+        self,
+        reach: Reach,
+        contact: Contact,
+        patience: float,
+        *,
+        complete: bool = True,
+        relays: tuple[Contact, ...] = (),
+    ) -> None:
+        """Describes a line to a peer, which is reached through `relays` when it has no address.
 
         `patience` is how many seconds an untried address may be silent before the next is tried beside it.
         """
         self.contact = contact
         self.complete = complete
-        self._dialler = dialler
+        self.hearsay = False
+        self._relays = relays
+        self._ways = reach.ways(contact, relays)
         self._patience = patience
-        self._working = ""
+        self._working: Way | None = None
 
     def differs(self, holder: Holder) -> bool:
         """Tells whether a holder is to be asked otherwise than by this line: elsewhere, or for more."""
-        return holder.contact.addresses != self.contact.addresses or (holder.complete and not self.complete)
+        elsewhere = holder.contact.addresses != self.contact.addresses or holder.relays != self._relays
+        return elsewhere or (holder.complete and not self.complete)
+
+    def lied(self, way: Way | None) -> bool:
+        """Takes note that what came by a way was wrong; tells whether the holder can be asked by another one.
+
+        A relay may have changed what the holder said, and is not asked any more; what came from the holder itself is
+        its own word.
+        """
+        if way is None or way.how is not How.RELAYED:
+            return False
+        self.hearsay = True
+        self._ways = [one for one in self._ways if one.how is not How.RELAYED or one.who != way.who]
+        if self._working not in self._ways:
+            self._working = None
+        return any(one.how is How.RELAYED for one in self._ways)
 
     async def get_block(
         self, request: GetBlockRequest, timeout: float, announced: Callable[[int], None] | None = None
     ) -> BlockAnswer:
-        """Answers PeerRelay.GetBlock.
+        """Answers PeerRelay.GetBlock; the answer names the way that it came.
 
         `announced` is told which block is going to come, as soon as the holder has said so.
 
         Raises:
             Corrupt: its file has changed.
             InvalidInput: the answer is over every limit: nothing more is to be expected of it.
-            RelevoError: what the holder answered; Unreachable when it does not, at any address.
+            RelevoError: what the holder answered; Unreachable when it does not, by any way.
         """
-        if not self._working and len(self.contact.addresses) > 1:
+        chosen: list[int] = []
+
+        def tell(index: int) -> None:
+            chosen.append(index)
+            if announced is not None:
+                announced(index)
+
+        def ask(way: Way) -> Awaitable[BlockAnswer]:
+            # Whoever is asked by the next way might choose another block than is expected now.
+            return way.block(_of_block(request, chosen[0]) if chosen else request, timeout, tell)
+
+        if self._working is None and len(self._ways) > 1:
             # An ask that waits is as silent as an address at which nobody is: this one is answered at once.
             nothing = GetBlockRequest(content_id=request.content_id, lacking=BlockSet())
-            await self._call(lambda holder: cast("Awaitable[BlockAnswer]", holder.GetBlock(nothing, timeout=timeout)))
-        return await self._call(lambda holder: _announced(holder.announced_block(request, timeout=timeout), announced))
+            await self._call(lambda way: way.block(nothing, timeout, _tell_nobody))
+        answer, way = await self._call(ask)
+        return replace(answer, way=way)
 
-    async def get_manifest(self, request: GetManifestRequest, timeout: float) -> GetManifestResponse:
-        """Answers PeerRelay.GetManifest; raises as get_block."""
-        return await self._call(lambda holder: holder.GetManifest(request, timeout=timeout))
+    async def get_manifest(self, request: GetManifestRequest, timeout: float) -> tuple[GetManifestResponse, Way]:
+        """Answers PeerRelay.GetManifest, and the way that it came; raises as get_block."""
+        return await self._call(lambda way: way.manifest(request, timeout))
 
-    async def get_contents(self, request: GetContentsRequest, timeout: float) -> GetContentsResponse:
-        """Answers PeerRelay.GetContents; raises as get_block."""
-        return await self._call(lambda holder: holder.GetContents(request, timeout=timeout))
+    async def get_contents(self, request: GetContentsRequest, timeout: float) -> tuple[GetContentsResponse, Way]:
+        """Answers PeerRelay.GetContents, and the way that it came; raises as get_block."""
+        return await self._call(lambda way: way.contents(request, timeout))
 
-    async def _call(self, call: Callable[[RelayStub], Awaitable[T]]) -> T:
-        async def at(address: str) -> T:
-            holder = await self._dialler.peer(address, self.contact.peer_id)
+    async def _call(self, call: Callable[[Way], Awaitable[T]]) -> tuple[T, Way]:
+        if self.contact.addresses:
+            return await self._raced([self._working] if self._working else self._ways, call)
+        return await self._one_by_one(call)
+
+    async def _one_by_one(self, call: Callable[[Way], Awaitable[T]]) -> tuple[T, Way]:
+        """Asks a holder that has no address: by the way that works, else by having it push, else through its relays.
+
+        What a relay says is not the last word as long as there is another one.
+        """
+        working, failure = self._working, None
+        by_relay: list[Way] = [way for way in self._ways if way.how is How.RELAYED and way is not working]
+        pushed: list[Way] = [way for way in self._ways if way.how is How.REVERSED and way is not working]
+        for ways in ([working] if working else [], pushed, by_relay):
             try:
-                answer = await call(holder)
-            except grpc.RpcError as error:
-                if self._working == address:
-                    self._working = ""
-                found = from_rpc_error(error)
-                if isinstance(found, Busy) and _TOO_LONG in str(found):
-                    found = InvalidInput("", "it sent an answer that is longer than any that was asked for")
-                raise found from error
-            self._working = self._working or address
-            return answer
+                if ways:
+                    return await self._raced(ways, call)
+            except Busy:
+                raise
+            except RelevoError as error:
+                if failure is None or isinstance(failure, Unreachable):
+                    failure = error
+                if ways[0].how is How.REVERSED and not isinstance(error, Unreachable):
+                    break  # the holder's own word
+        raise failure or Unreachable("the holder has neither an address nor a relay")
 
-        addresses = (self._working,) if self._working else self.contact.addresses
-        if len(addresses) == 1:
-            return await at(addresses[0])
-        return await first_success([partial(at, address) for address in addresses], self._patience)
+    async def _raced(self, ways: list[Way], call: Callable[[Way], Awaitable[T]]) -> tuple[T, Way]:
+        async def by(way: Way) -> tuple[T, Way]:
+            try:
+                answer = await call(way)
+            except RelevoError as error:
+                if self._working is way:
+                    self._working = None
+                if way.how is How.RELAYED and isinstance(error, NotFound | Corrupt | InvalidInput):
+                    self.hearsay = True
+                raise
+            self._working = self._working or way
+            return answer, way
 
-
-async def _announced(call: Any, announced: Callable[[int], None] | None) -> BlockAnswer:
-    """Returns the answer of a call for a block, after telling which block it is going to have."""
-    try:
-        for key, value in await call.initial_metadata() or ():
-            if announced is not None and key == BLOCK_KEY and value.isdecimal() and len(value) < _LONGEST_INDEX:
-                announced(int(value))
-        answer = await call.read()
-        if not isinstance(answer, BlockAnswer):
-            raise Corrupt("it answered nothing at all")
-        await call.read()  # the end
-        return answer
-    finally:
-        call.cancel()  # also of one that is given up while it waits; of one that has ended it changes nothing
+        if len(ways) == 1:
+            return await by(ways[0])
+        return await first_success([partial(by, way) for way in ways], self._patience)

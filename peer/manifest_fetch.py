@@ -62,8 +62,13 @@ class _Asking:
     async def _ask(self, page: int, root: Root | None, line: Line) -> tuple[Root, bytes]:
         request = GetManifestRequest(content_id=self._content_id, page_index=page)
         try:
-            answer = await line.get_manifest(request, self._times.timeout)
-            return _checked(self._content_id, page, root, answer)
+            while True:
+                answer, way = await line.get_manifest(request, self._times.timeout)
+                try:
+                    return _checked(self._content_id, page, root, answer)
+                except (Corrupt, InvalidInput):
+                    if not line.lied(way):
+                        raise
         except (Corrupt, NotFound, InvalidInput) as error:
             self._lines.remove(line)
             self._drop(line.contact.peer_id, error)

@@ -106,7 +106,7 @@ async def whole_block(
             return answer
         data += answer.data
         if len(data) == length or wrong:
-            return BlockAnswer(answer.index, data, first_hand)
+            return BlockAnswer(answer.index, data, first_hand, answer.way)
         request.index = chosen
         request.ClearField("patience")  # from now on no answer without a byte will do
         moved(came)

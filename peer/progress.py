@@ -1,9 +1,10 @@
 """How far a transfer is: bytes done, where they come from, and how fast."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from peer.contacts import Contact
+from peer.reaching import How
 
 WINDOW = 5.0
 # Bytes that arrive within this time are counted together, so that a fast transfer keeps few records.
@@ -17,6 +18,7 @@ class Source:
     Attributes:
         contact: who it is.
         bytes: verified bytes from it.
+        by: of these, how many came which way.
         in_flight: blocks asked of it and not answered.
         dropped_reason: why it is not asked any more; empty while it is.
     """
@@ -25,6 +27,7 @@ class Source:
     bytes: int = 0
     in_flight: int = 0
     dropped_reason: str = ""
+    by: Counter[How] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -81,9 +84,11 @@ class Progress:
         self._ahead += count
         self._count(count, now)
 
-    def fetched(self, peer_id: str, count: int, now: float) -> None:
-        """Notes `count` verified bytes from a holder at `now`."""
-        self.sources[peer_id].bytes += count
+    def fetched(self, peer_id: str, count: int, now: float, how: How = How.DIRECT) -> None:
+        """Notes `count` verified bytes from a holder at `now`, and which way they came."""
+        source = self.sources[peer_id]
+        source.bytes += count
+        source.by[how] += count
         self.done_bytes += count
         counted = min(count, self._ahead)
         self._ahead -= counted

@@ -1,23 +1,25 @@
 """The PeerRelay service: decodes, makes one call, encodes."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from core.access import caller
 from core.addresses import observed
 from core.callers import who_calls
 from core.connections import Connections
-from core.content import MAX_BLOCK
-from core.errors import Busy, InvalidInput, NotPossible, RelevoError
+from core.errors import Busy, InvalidInput
 from core.shares import Shares
-from core.times import from_duration
-from peer.block_answers import encoded
-from peer.lines import BLOCK_KEY
-from peer.sending import Share
-from peer.serving import Serving, Wanted
-from peer.settings import CARRIED, CARRIED_EACH
+from peer import checked
+from peer.answering import Answering
+from peer.dial_back import DialBack
+from peer.reaching import BLOCK_KEY
+from peer.relaying import Relaying
+from peer.serving import Serving
+from peer.settings import CARRIED, CARRIED_EACH, RelayLimits
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayServicer
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 
 # Longest deadline of a call for a block, in seconds: downloads give a holder 121 at most, and clocks run unevenly.
 LONGEST_WAIT = 130.0
-# Longest that an ask waits for a block to come, in seconds.
-LONGEST_PATIENCE = 60.0
 # Whoever has too many calls carried is to come back after so many seconds.
 _RETRY_AFTER = 0.5
 
@@ -66,13 +66,15 @@ class Carrier(Protocol):
 
 
 class RelayServicer(PeerRelayServicer):
-    """PeerRelay over a serving and a carrier; errors become statuses in the server's interceptor."""
+    """PeerRelay over what each part of it does; errors become statuses in the server's interceptor."""
 
     def __init__(
         self,
         serving: Serving,
         carrier: Carrier,
         *,
+        relaying: Relaying | None = None,
+        dial_back: DialBack | None = None,
         connections: Connections | None = None,
         carried: int = CARRIED,
         carried_each: int = CARRIED_EACH,
@@ -83,12 +85,16 @@ class RelayServicer(PeerRelayServicer):
         Args:
             serving: gives blocks.
             carrier: carries directory calls.
+            relaying: asks peers that are attached to this one; None: nobody attaches.
+            dial_back: dials callers; None: nobody is dialled.
             connections: those that the blocks leave on.
             carried: most calls carried at once.
             carried_each: the same for one caller.
             prove: signs a nonce with this peer's key, which proves that it lives; by default nothing is proved.
         """
-        self._serving = serving
+        self._answering = Answering(serving)
+        self._relaying = relaying or Relaying("", lambda: 0.0, limits=RelayLimits(attached=0))
+        self._dial_back = dial_back
         self._carrier = carrier
         self._connections = connections or Connections()
         self._carried = Shares(carried, carried_each)
@@ -136,48 +142,71 @@ class RelayServicer(PeerRelayServicer):
             asked.observed_address = observed(context.peer())
             return pb2.PeerRelayCarryResponse(response=await self._carrier.carry(asked))
 
-    async def GetManifest(self, request: pb2.GetManifestRequest, context: "Context") -> pb2.GetManifestResponse:
-        page = await self._serving.page(request.content_id, request.page_index)
-        await self._serving.sending.other(who_calls(context), len(page.page_digests) + len(page.block_digests))
-        return pb2.GetManifestResponse(
-            size_bytes=page.size,
-            block_size_bytes=page.block_size,
-            page_digests=page.page_digests,
-            block_digests=page.block_digests,
-        )
+    async def GetManifest(self, request: pb2.GetManifestRequest, context: "Context") -> Any:
+        who = who_calls(context)
+        if self._is_anothers(request):
+            remaining = min(context.time_remaining() or LONGEST_WAIT, LONGEST_WAIT)
+            return await self._relaying.ask(request.holder_peer_id, who, pb2.Order(manifest=request), remaining)
+        return await self._answering.manifest(who, request)
 
-    async def GetBlock(self, request: pb2.GetBlockRequest, context: "Context") -> Any:  # it encodes its answer itself
-        remaining = _remaining(context)
-        who, peer = who_calls(context), context.peer()  # once the call has ended, asking gRPC for it kills the process
-        patience = from_duration(request.patience)
-        if not 0.0 <= patience <= LONGEST_PATIENCE:
-            raise InvalidInput("patience", f"a caller waits {LONGEST_PATIENCE:g} s at most")
-        gift = await self._serving.choose(who, request.content_id, _wanted(request), patience)
-        if gift is None:
-            return encoded(pb2.GetBlockResponse(), b"")
-        sent = False
+    async def GetBlock(self, request: pb2.GetBlockRequest, context: "Context") -> Any:
+        call = _GrpcCall(context, self._note)
+        if self._is_anothers(request):
+            return await self._relayed(call, request.holder_peer_id, pb2.Order(block=request))
+        return await self._answering.block(call, request)
 
-        def ended(_: object) -> None:
-            self._serving.left(gift.ask, arrived=sent and not context.cancelled())
-            self._connections.note(peer, self._serving.pace(who), alone=self._serving.alone(who))
-
-        context.add_done_callback(ended)  # type: ignore[arg-type]
-        # Its caller asks nobody else for this block from now on.
-        await context.send_initial_metadata(((BLOCK_KEY, str(gift.index)),))
-        share = await self._serving.sending.share(who, request.most_bytes, remaining)
-        context.add_done_callback(lambda _: share.end())  # type: ignore[arg-type]
-        data = share.piece(await self._serving.read(request.content_id, gift.index), request.offset_bytes)
-        sent = True
-        return encoded(pb2.GetBlockResponse(index=gift.index, first_hand=gift.first_hand), data)
-
-    async def GetContents(self, request: pb2.GetContentsRequest, context: "Context") -> pb2.GetContentsResponse:
-        share = await self._share(context, request.most_bytes or MAX_BLOCK)
-        found = await self._serving.contents(request.content_ids, share.size)
-        share.sent(sum(len(one) for one in found if isinstance(one, bytes)))
-        return pb2.GetContentsResponse(contents=map(_given, found))
+    async def GetContents(self, request: pb2.GetContentsRequest, context: "Context") -> Any:
+        call = _GrpcCall(context)
+        if self._is_anothers(request):
+            return await self._relayed(call, request.holder_peer_id, pb2.Order(contents=request))
+        return await self._answering.contents(call, request)
 
     async def Probe(self, request: pb2.ProbeRequest, context: "Context") -> pb2.ProbeResponse:
         return pb2.ProbeResponse(signature=self._prove(request.nonce))
+
+    async def DialBack(self, request: pb2.DialBackRequest, context: "Context") -> pb2.DialBackResponse:
+        if self._dial_back is None:
+            return pb2.DialBackResponse()
+        return await self._dial_back.answer(request, who_calls(context), caller().peer_id, context.peer())
+
+    async def Attach(  # type: ignore[override]  # it writes its answers itself
+        self, requests: AsyncIterator[pb2.AttachRequest], context: "Context"
+    ) -> None:
+        await self._relaying.serve(requests, context)
+
+    async def Deliver(self, request: pb2.DeliverRequest, context: "Context") -> pb2.DeliverResponse:
+        caller().check_is(checked.peer_id(request.peer_id, "peer_id"))
+        self._relaying.deliver(request)
+        return pb2.DeliverResponse()
+
+    async def Invite(self, request: pb2.InviteRequest, context: "Context") -> pb2.InviteResponse:
+        holder = checked.peer_id(request.holder_peer_id, "holder_peer_id")
+        invitation = checked.invitation(request.invitation)
+        caller().check_is(invitation.host.peer_id)
+        self._relaying.forward_invitation(holder, invitation)
+        return pb2.InviteResponse()
+
+    def _is_anothers(self, request: Any) -> bool:
+        named: str = request.holder_peer_id
+        return bool(named) and checked.peer_id(named, "holder_peer_id") != self._relaying.self_id
+
+    async def _relayed(self, call: "_GrpcCall", holder: str, wanted: pb2.Order) -> bytes:
+        """Returns what an attached peer answers; its own bytes, which nobody reads here."""
+        chosen: list[asyncio.Task[None]] = []
+        try:
+            return await self._relaying.ask(
+                holder,
+                call.who,
+                wanted,
+                call.remaining,
+                lambda index: chosen.append(asyncio.create_task(call.chosen(index))),
+            )
+        finally:
+            await asyncio.gather(*chosen, return_exceptions=True)
+
+    def _note(self, peer: str, who: str) -> None:
+        serving = self._answering.serving
+        self._connections.note(peer, serving.pace(who), alone=serving.alone(who))
 
     @contextmanager
     def _carrying(self, context: "Context") -> Iterator[None]:
@@ -190,15 +219,31 @@ class RelayServicer(PeerRelayServicer):
         finally:
             self._carried.give_back(who)
 
-    async def _share(self, context: "Context", most_bytes: int) -> Share:
-        """Takes a slot until the call ends, and returns how much may be sent when it is the caller's turn."""
-        remaining = _remaining(context)
-        who = who_calls(context)
-        self._serving.take_slot(who)
-        context.add_done_callback(lambda _: self._serving.give_back(who))  # type: ignore[arg-type]  # the stub lacks it
-        share = await self._serving.sending.share(who, most_bytes, remaining)
-        context.add_done_callback(lambda _: share.end())  # type: ignore[arg-type]
-        return share
+
+class _GrpcCall:
+    """A call as `Answering` takes it."""
+
+    def __init__(self, context: "Context", note: Callable[[str, str], None] | None = None) -> None:
+        """`note` is told of the connection and the caller when a block that was chosen has left.
+
+        Raises:
+            InvalidInput: the call has no deadline, or one that is too far away.
+        """
+        self.remaining = _remaining(context)
+        self.who = who_calls(context)
+        self._peer = context.peer()  # once the call has ended, asking gRPC for it kills the process
+        self._context = context
+        self._note = note
+
+    async def chosen(self, index: int) -> None:
+        note = self._note
+        if note is not None:
+            self._context.add_done_callback(lambda _: note(self._peer, self.who))  # type: ignore[arg-type]
+        await self._context.send_initial_metadata(((BLOCK_KEY, str(index)),))
+
+    def when_ended(self, then: Callable[[bool], None]) -> None:
+        context = self._context
+        context.add_done_callback(lambda _: then(not context.cancelled()))  # type: ignore[arg-type]  # the stub lacks it
 
 
 def _remaining(context: "Context") -> float:
@@ -213,19 +258,3 @@ def _remaining(context: "Context") -> float:
     if remaining is None or remaining > LONGEST_WAIT:
         raise InvalidInput("", f"a call for a block needs a deadline, of {LONGEST_WAIT:g} s at most")
     return remaining
-
-
-def _wanted(request: pb2.GetBlockRequest) -> Wanted:
-    match request.WhichOneof("wanted"):
-        case "index":
-            return Wanted(request.index, b"\1", only=True)
-        case "lacking":
-            return Wanted(request.lacking.first, request.lacking.bitmap, first_hand=request.first_hand)
-    raise InvalidInput("wanted", "a request names a block, or the set that its caller lacks")
-
-
-def _given(found: bytes | RelevoError) -> pb2.GivenContent:
-    if isinstance(found, bytes):
-        return pb2.GivenContent(data=found)
-    large = isinstance(found, NotPossible)
-    return pb2.GivenContent(problem=pb2.CONTENT_PROBLEM_TOO_LARGE if large else pb2.CONTENT_PROBLEM_NOT_HELD)

@@ -119,6 +119,7 @@ class Session:
         self._wall = wall
         self._live = asyncio.Event()
         self._moving = asyncio.Event()
+        self._anew = asyncio.Event()
         self._turn = 0
         self._heartbeat: Beating | None = None
         self._failures = 0  # logins, since central last answered a beat
@@ -187,6 +188,10 @@ class Session:
         """Has the heartbeat go on by a new connection, since that of before is going to end; nothing is lost by it."""
         self._moving.set()
 
+    def introduce_again(self) -> None:
+        """Logs in anew, since this peer's introduction has changed: what it has published stays."""
+        self._anew.set()
+
     async def run(self) -> None:
         """Logs in and beats for ever.
 
@@ -196,8 +201,11 @@ class Session:
         while True:
             try:
                 if self.login is None:
+                    self._anew.clear()
                     self.login = await self._log_in()
-                await self._beat(self.login)
+                if await self._introduced_again(self._beat(self.login)):
+                    self._set_live(live=False, problem="logging in anew, since others reach this peer otherwise now")
+                    self.login = None
             except errors.SessionSuperseded:
                 if self._logins.unanswered:  # by this peer itself, it may be: that login is asked again
                     self._set_live(live=False, problem="a login of this peer has ended its session")
@@ -275,6 +283,19 @@ class Session:
             self.detour.reset()
         self.listeners.logged_in(login.central, response.catalogue_version)
         self.listeners.neighbours(response.neighbours)
+
+    async def _introduced_again(self, beats: Coroutine[Any, Any, None]) -> bool:
+        """Beats until the end, or until there is something new to say at a login; tells whether there is."""
+        beating, anew = asyncio.ensure_future(beats), asyncio.ensure_future(self._anew.wait())
+        try:
+            await asyncio.wait({beating, anew}, return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():
+                beating.result()
+            return not beating.done()
+        finally:
+            beating.cancel()
+            anew.cancel()
+            await asyncio.gather(beating, anew, return_exceptions=True)
 
     async def _beat(self, login: Login) -> None:
         """Beats until the session is lost; goes on with a broken heartbeat while the grace runs.

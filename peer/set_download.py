@@ -16,7 +16,6 @@ from core.content import MAX_SMALL
 from core.errors import AlreadyExists, InvalidInput, NotFound, NotPossible, RelevoError
 from core.manifest import Manifest, manifest_of
 from peer import rooted
-from peer.contacts import Contact
 from peer.disk_errors import disk_error
 from peer.gatherer import Gathered, Gatherer
 from peer.library.copies import Finished
@@ -69,7 +68,7 @@ class _Come:
     entries: tuple[Entry, ...]
     data: bytes
     manifest: Manifest
-    giver: Contact | None
+    given: Gathered | None
 
 
 class SetDownload:
@@ -267,7 +266,7 @@ class SetDownload:
                 else:
                     self._ended(entry, error)
             return
-        self._come.put_nowait(_Come(tuple(entries), gathered.data, gathered.manifest, gathered.giver))
+        self._come.put_nowait(_Come(tuple(entries), gathered.data, gathered.manifest, gathered))
 
     async def _write(self) -> None:
         while True:
@@ -288,9 +287,9 @@ class SetDownload:
 
     def _written(self, come: _Come, entry: Entry, outcome: Stamp | RelevoError, *, first: bool) -> None:
         size = len(come.data)
-        if come.giver is not None and first:
-            self._progress.source(come.giver)
-            self._progress.fetched(come.giver.peer_id, size, self._clock())
+        if come.given is not None and first:
+            self._progress.source(come.given.giver)
+            self._progress.fetched(come.given.giver.peer_id, size, self._clock(), come.given.how)
         elif size:
             self._progress.copied(size)
         if isinstance(outcome, RelevoError):

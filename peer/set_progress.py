@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from core.errors import RelevoError
 from peer.contacts import Contact
 from peer.progress import Progress, Source
+from peer.reaching import How
 
 # Problems that are remembered; of the others only the number is.
 MOST_PROBLEMS = 1000
@@ -101,7 +102,7 @@ class Part(Progress):
         super().came(count, now)
         self._whole.came(count, now)
 
-    def fetched(self, peer_id: str, count: int, now: float) -> None:
-        """Notes `count` verified bytes from a holder at `now`."""
-        super().fetched(peer_id, count, now)
-        self._whole.fetched(peer_id, count, now)
+    def fetched(self, peer_id: str, count: int, now: float, how: How = How.DIRECT) -> None:
+        """Notes `count` verified bytes from a holder at `now`, and which way they came."""
+        super().fetched(peer_id, count, now, how)
+        self._whole.fetched(peer_id, count, now, how)

@@ -12,6 +12,7 @@ from peer.finder import Accuse
 from peer.gatherer import FindMany, Gatherer
 from peer.library import Library
 from peer.orders import Way
+from peer.reaching import Reach
 from peer.routes import Routes
 from peer.selections import Selection, is_pattern
 from peer.set_download import SetDownload
@@ -38,6 +39,7 @@ class Sets:
         self,
         *,
         routes: Routes,
+        reach: Reach,
         find_many: FindMany,
         downloader: Downloader,
         library: Library,
@@ -47,6 +49,7 @@ class Sets:
         accuse: Accuse,
     ) -> None:
         self._routes = routes
+        self._reach = reach
         self.find_many = find_many
         self._downloader = downloader
         self._library = library
@@ -84,7 +87,7 @@ class Sets:
             real = Path(await asyncio.to_thread(os.path.realpath, root))
             gatherer = Gatherer(
                 self.find_many,
-                self._routes.dialler,
+                self._reach,
                 self._self_id,
                 self._clock,
                 accuse=self._accuse,

@@ -32,10 +32,37 @@ CARRIED = 256
 CARRIED_EACH = 32
 # Downloads that run at once; the others wait.
 MAX_DOWNLOADS = 16
+# Peers that nobody can dial and that are attached at once: four times as many as central gives one relay.
+ATTACHED = 64
+# Questions under way to such peers, and those of one asker: four downloads at once.
+RELAY_SLOTS = 256
+RELAY_SLOTS_EACH = 64
+# Bytes of answers that are being relayed, and those of one asker.
+RELAY_BYTES = 64 << 20
+RELAY_BYTES_EACH = 16 << 20
 SOCKET_NAME = "relevo.sock"
 # Paths of Unix sockets end at 107 bytes on Linux and at 103 on macOS; a longer one cannot be bound.
 MAX_SOCKET_PATH = 103
 _REMEMBERED = "settings.json"
+
+
+@dataclass(frozen=True)
+class RelayLimits:
+    """What a peer does at once as a relay.
+
+    Attributes:
+        attached: most peers that are attached to it.
+        slots: most questions under way to them, half of them to one.
+        slots_each: most of one asker.
+        bytes: most bytes of answers that are being relayed, half of them from one.
+        bytes_each: most of one asker.
+    """
+
+    attached: int = ATTACHED
+    slots: int = RELAY_SLOTS
+    slots_each: int = RELAY_SLOTS_EACH
+    bytes: int = RELAY_BYTES
+    bytes_each: int = RELAY_BYTES_EACH
 
 
 @dataclass(frozen=True)
@@ -61,6 +88,7 @@ class ServeSettings:
         upload_limit: most bytes a second to others, all together; 0: no limit.
         download_limit: most bytes a second from others, all together; 0: no limit.
         max_downloads: most downloads that run at once.
+        relay: what is done at once as a relay.
         limits: what the server for other peers takes from the network at once.
         join: the token with which to become a member; empty when the home is one's already.
         insecure: serve and call in plaintext, without certificates.
@@ -83,6 +111,7 @@ class ServeSettings:
     upload_limit: int = 0
     download_limit: int = 0
     max_downloads: int = MAX_DOWNLOADS
+    relay: RelayLimits = field(default_factory=RelayLimits)
     limits: Limits = field(default_factory=Limits)
     join: str = field(default="", repr=False)
     insecure: bool = False

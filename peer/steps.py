@@ -58,6 +58,13 @@ class Lied:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoilt:
+    """An answer was not what it should be by no fault of the holder's that is known: the block is wanted again."""
+
+    ask: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """The holder says that it does not have the content now: it may, once a renamed or touched file is hashed again."""
 
@@ -160,6 +167,7 @@ Event = (
     | Nothing
     | Stored
     | Lied
+    | Spoilt
     | Gone
     | Failed
     | Declined

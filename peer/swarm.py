@@ -12,6 +12,7 @@ from core.errors import Busy, Corrupt, InvalidInput, NotFound, RelevoError, Revo
 from core.manifest import Manifest
 from core.times import to_duration
 from peer import steps
+from peer.block_answers import BlockAnswer
 from peer.block_sets import set_of, to_bitmap
 from peer.budget import Budget
 from peer.download import Download, DownloadLimits
@@ -21,6 +22,7 @@ from peer.manifest_fetch import ManifestTimes
 from peer.partial import Partial
 from peer.pieces import Allowance, whole_block
 from peer.progress import Progress, Source
+from peer.reaching import How, Way
 from peer.unfinished import Unfinished
 from relevo.v1.peer_relay_pb2 import GetBlockRequest
 
@@ -101,8 +103,8 @@ class Swarm:
         self._random = rng
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._arrived: dict[int, bytes | memoryview] = {}
-        self._storing: list[tuple[steps.Store, bytes | memoryview]] = []
+        self._arrived: dict[int, BlockAnswer] = {}
+        self._storing: list[tuple[steps.Store, BlockAnswer]] = []
         self._to_store = asyncio.Event()
         self._stuck = asyncio.Event()
         self._strangers: set[str] = set()
@@ -241,11 +243,19 @@ class Swarm:
             self._alive(line)
             return steps.Nothing(fetch.ask)
         if fetch.index not in {None, answer.index} or answer.index >= layout.block_count:
-            return steps.Lied(fetch.ask, "it sent another block than the one that was asked for")
+            return self._wrong(fetch, answer.way, "it sent another block than the one that was asked for")
         if len(answer.data) != layout.block_length(answer.index):
-            return steps.Lied(fetch.ask, "it sent a block of another length")
-        self._arrived[fetch.ask] = answer.data
+            return self._wrong(fetch, answer.way, "it sent a block of another length")
+        self._arrived[fetch.ask] = answer
         return steps.Arrived(fetch.ask, answer.index, answer.first_hand)
+
+    def _wrong(self, step: steps.Fetch | steps.Store, way: Way | None, reason: str) -> steps.Lied | steps.Spoilt:
+        """Returns what a wrong answer means: the holder lies, unless it may have been a relay and there is another."""
+        line = self._finder.lines.get(step.holder)
+        if line is not None and line.lied(way):
+            log.info("what came of %s through a relay is wrong: %s", step.holder, reason)
+            return steps.Spoilt(step.ask)
+        return steps.Lied(step.ask, reason)
 
     def _announced(self, fetch: steps.Fetch) -> Callable[[int], None]:
         return lambda index: self._handle(steps.Chosen(fetch.ask, index))
@@ -271,20 +281,23 @@ class Swarm:
             blocks, self._storing = self._storing, []
             written = await asyncio.to_thread(self._write, blocks)
             blocks.clear()  # else the last ones would stay in memory until others come
-            for store, size, is_right in written:
-                self._stored(store, size, is_right=is_right)
+            for store, size, way, is_right in written:
+                self._stored(store, size, way, is_right=is_right)
 
-    def _write(self, blocks: list[tuple[steps.Store, bytes | memoryview]]) -> list[tuple[steps.Store, int, bool]]:
-        """Writes blocks, and returns their sizes and whether they are right."""
-        return [(store, len(data), self._partial.write(self._manifest, store.index, data)) for store, data in blocks]
+    def _write(self, blocks: list[tuple[steps.Store, BlockAnswer]]) -> list[tuple[steps.Store, int, Way | None, bool]]:
+        """Writes blocks, and returns their sizes, how they came, and whether they are right."""
+        return [
+            (store, len(answer.data), answer.way, self._partial.write(self._manifest, store.index, answer.data))
+            for store, answer in blocks
+        ]
 
-    def _stored(self, store: steps.Store, size: int, *, is_right: bool) -> None:
+    def _stored(self, store: steps.Store, size: int, way: Way | None, *, is_right: bool) -> None:
         if not is_right:
-            self._handle(steps.Lied(store.ask, "it sent bytes that do not match the content"))
+            self._handle(self._wrong(store, way, "it sent bytes that do not match the content"))
             return
         self._progress_at = self._clock()
         self._pause = self._settings.first_retry
-        self._progress.fetched(store.holder, size, self._progress_at)
+        self._progress.fetched(store.holder, size, self._progress_at, way.how if way else How.DIRECT)
         if self._offered:
             self._unfinished.add(self._content_id, store.index, first_hand=store.first_hand)
         self._handle(steps.Stored(store.ask))

@@ -14,13 +14,13 @@ from core.errors import AlreadyExists, Corrupt, InvalidInput, NotFound, NotPossi
 from core.manifest import Manifest, manifest_of
 from core.names import path_problem
 from peer.budget import Budget
-from peer.dialling import Dialler
 from peer.disk_errors import disk_error
 from peer.finder import Accuse, Finder, FindHolders
 from peer.manifest_fetch import fetch_manifest
 from peer.partial import Partial, partial_name, taken_bytes
 from peer.pieces import Allowance, unlimited
 from peer.progress import Progress
+from peer.reaching import Reach
 from peer.swarm import DownloadSettings, Swarm, no_holder
 from peer.targets import existing_manifest, exists_already, remove_leftover
 from peer.unfinished import Unfinished
@@ -78,7 +78,7 @@ class Downloader:
     def __init__(  # noqa: PLR0917 - what a downloader needs of its surroundings
         self,
         find_holders: FindHolders,
-        dialler: Dialler,
+        reach: Reach,
         find_local: FindLocal,
         self_id: str,
         clock: Callable[[], float],
@@ -90,7 +90,7 @@ class Downloader:
 
         Args:
             find_holders: asks central who holds a content; may raise RelevoError.
-            dialler: to the holders.
+            reach: the ways to holders.
             find_local: gives a local file with a content, or None.
             self_id: this peer's id: it does not fetch from itself.
             clock: monotonic seconds.
@@ -99,7 +99,7 @@ class Downloader:
             unfinished: gives to others what there is of contents that are being fetched.
         """
         self._find_holders = find_holders
-        self._dialler = dialler
+        self._reach = reach
         self._find_local = find_local
         self._self_id = self_id
         self._clock = clock
@@ -172,7 +172,7 @@ class Downloader:
         finder = Finder(
             request.content_id,
             self._find_holders,
-            self._dialler,
+            self._reach,
             self._self_id,
             self._settings.address_patience,
             self._accuse,

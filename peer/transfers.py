@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -12,6 +13,7 @@ from core import errors
 from peer.limiter import Limiter
 from peer.pieces import Allowance
 from peer.progress import Progress
+from peer.reaching import How
 from peer.settings import MAX_DOWNLOADS
 from peer.turns import Candidate, Priority, chosen
 from peer.work import Kind, Order, State, Transfer
@@ -82,6 +84,7 @@ class Transfers:
         self._unfinished: dict[str, Transfer] = {}
         self._groups: WeakValueDictionary[str, Limiter] = WeakValueDictionary()
         self._forgotten_bytes = 0
+        self._forgotten_by = Counter[How]()
         self._closing = False
 
     def start(
@@ -172,6 +175,11 @@ class Transfers:
     def received_bytes(self) -> int:
         """Block bytes that came from other peers since the daemon started."""
         return self._forgotten_bytes + sum(transfer.received_bytes for transfer in self._all.values())
+
+    @property
+    def received_by(self) -> Counter[How]:
+        """The same by how they came."""
+        return sum((transfer.received_by for transfer in self._all.values()), self._forgotten_by)
 
     def running(self) -> Iterator[Transfer]:
         """Yields the transfers that have not ended."""
@@ -387,6 +395,7 @@ class Transfers:
         for transfer in list(self._all.values()):
             if not transfer.running:
                 self._forgotten_bytes += transfer.received_bytes
+                self._forgotten_by += transfer.received_by
                 del self._all[transfer.transfer_id]
                 return
 

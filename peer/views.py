@@ -13,6 +13,8 @@ from peer.membership import Membership
 from peer.orders import PRIORITIES
 from peer.pieces import unlimited
 from peer.progress import Progress
+from peer.reachability import Reachability
+from peer.reaching import How
 from peer.set_progress import SetProgress
 from peer.ways import Taken
 from peer.work import Kind, State, Transfer
@@ -25,6 +27,7 @@ from relevo.v1.peer_control_pb2 import (
     TransferSource,
     TransferState,
 )
+from relevo.v1.peer_control_pb2 import Reachability as ReachabilityMessage
 from relevo.v1.peer_control_pb2 import SetProgress as SetProgressMessage
 from relevo.v1.peer_control_pb2 import Transfer as TransferMessage
 
@@ -34,6 +37,11 @@ _KINDS = {
     Kind.DOWNLOAD: TransferKind.TRANSFER_KIND_DOWNLOAD,
     Kind.UPLOAD: TransferKind.TRANSFER_KIND_UPLOAD,
     Kind.STORE: TransferKind.TRANSFER_KIND_STORE,
+}
+REACHABILITIES = {
+    Reachability.UNKNOWN: ReachabilityMessage.REACHABILITY_UNSPECIFIED,
+    Reachability.DIALABLE: ReachabilityMessage.REACHABILITY_DIALABLE,
+    Reachability.HIDDEN: ReachabilityMessage.REACHABILITY_HIDDEN,
 }
 # Problems in one answer.
 _PROBLEMS = 100
@@ -97,6 +105,8 @@ def transfer_message(transfer: Transfer, now: float) -> TransferMessage:
                 bytes=source.bytes,
                 in_flight=source.in_flight,
                 dropped_reason=source.dropped_reason,
+                reversed_bytes=source.by[How.REVERSED],
+                relayed_bytes=source.by[How.RELAYED],
             )
             for source in sources
         ],

@@ -1,6 +1,7 @@
 """A transfer: one piece of this daemon's work that takes time, how it was asked for, and how far it is."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,6 +11,7 @@ from google.protobuf.message import Message
 from core import errors
 from peer.pieces import Allowance
 from peer.progress import Progress
+from peer.reaching import How
 from peer.turns import Priority
 
 
@@ -109,6 +111,11 @@ class Transfer:
     def received_bytes(self) -> int:
         """Bytes that came from other peers."""
         return sum(source.bytes for source in self.progress.sources.values())
+
+    @property
+    def received_by(self) -> Counter[How]:
+        """Bytes that came from other peers, by how they came."""
+        return sum((source.by for source in self.progress.sources.values()), Counter[How]())
 
     @property
     def running(self) -> bool:

@@ -70,7 +70,11 @@ FOR_PEERS_ONLY = {
         "Beat", "Carry",
     )
 } | {
-    f"/{RELAY}/{name}" for name in ("PlaceFile", "EndPlacement", "Carry", "GetBlock", "GetContents", "Probe")
+    f"/{RELAY}/{name}"
+    for name in (
+        "PlaceFile", "EndPlacement", "Carry", "GetBlock", "GetContents", "Probe", "DialBack", "Attach",
+        "Deliver", "Invite",
+    )
 }  # fmt: skip
 
 

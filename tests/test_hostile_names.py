@@ -144,6 +144,16 @@ FIELDS = {
         "request.signed.author": ID, "request.signed.request_id": ID, "request.signed.method": ID,
     },
     "PeerRelay.GetNeighbours": {"request.peer_id": ID},
+    "PeerRelay.GetManifest": {"holder_peer_id": ID},
+    "PeerRelay.GetBlock": {"holder_peer_id": ID},
+    "PeerRelay.GetContents": {"holder_peer_id": ID},
+    "PeerRelay.DialBack": {"addresses": ADDRESS},
+    "PeerRelay.Attach": {"peer_id": ID, "invitation": TEXT},
+    "PeerRelay.Deliver": {"peer_id": ID, "failure.message": TEXT},
+    "PeerRelay.Invite": {
+        "holder_peer_id": ID, "invitation.host.peer_id": ID, "invitation.host.name": NAME,
+        "invitation.host.addresses": ADDRESS, "invitation.invitation": ID,
+    },
     "Enrolment.Enroll": {
         "signed.author": ID, "signed.request_id": ID, "signed.method": ID, "details.name": NAME,
     },
@@ -318,6 +328,11 @@ class Victims:
         if name == "PeerControl.StartSetDownload":
             request.selections.add(beneath="x")
             request.directory = str(self.base / "root" / "set")
+        if name == "PeerRelay.Deliver":
+            request.failure.message = "it is gone"
+        if name == "PeerRelay.Invite":
+            host = content_pb2.PeerInfo(peer_id=self.identity.peer_id, name="ana", addresses=["127.0.0.1:4321"])
+            request.invitation.CopyFrom(peer_relay_pb2.Invitation(host=host, invitation=new_request_id()))
         if name == "CentralDirectory.PublishFiles":
             request.base_version = 1 << 40  # never the right one, so that nothing is changed
             request.added.add(path="x", content_id=digest(b"x"), size_bytes=1)

@@ -88,7 +88,7 @@ class World:
         mode = ["--insecure"] if self.insecure else ["--enrolment-port", "0"]
         return self.run("central", "serve", "--data", self.base / "central", "--listen", listen, *mode)
 
-    def peer(self, name, central):
+    def peer(self, name, central, *options, listen="127.0.0.1:0"):
         """Starts a daemon: with a token the first time, with what its home remembers later."""
         shared, home = self.base / name / "shared", self.base / name / "home"
         shared.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class World:
             how = ["--central", central.address, "--insecure"]
         else:
             how = [] if (home / "network").exists() else ["--join", self.invite()]
-        return self.run("peer", "--home", home, "serve", shared, "--name", name, "--listen", "127.0.0.1:0", *how)
+        return self.run("peer", "--home", home, "serve", shared, "--name", name, "--listen", listen, *how, *options)
 
     def invite(self):
         command = [sys.executable, "-m", "central", "invite", "--data", str(self.base / "central")]
@@ -610,3 +610,35 @@ def test_a_daemon_that_loses_central_goes_on_through_others_that_are_killed_and_
     assert world.listed("cho") == ["b.txt", "c.txt"]
     assert ben.stop() == 0
     assert [one["peer"]["name"] for one in world.json("cho", "peers")["peers"]] == ["cho"]
+
+
+def test_a_relay_that_is_killed_in_the_middle_is_replaced_by_the_backup_and_the_user_notices_nothing(world):
+    """Both who gives and who takes are hidden: each is seen at another address than the one that it listens on."""
+    data = random.Random(5).randbytes(24 * MIB)
+    central = world.central()
+    relays = {name: world.peer(name, central) for name in ("ana", "ben")}
+    world.share("uma", "video.mkv", data)
+    for name in ("uma", "uwe"):
+        world.peer(name, central, "--upload-limit", "8MiB", listen="127.0.0.2:0")
+        until(lambda name=name: len(world.json(name, "status")["relay"]["attached_to"]) == 2, 40)
+    until(lambda: world.listed("uwe") == ["video.mkv"], 40)
+    target = world.base / "got"
+    target.mkdir()
+    command = ("get", "video.mkv", "--to", target)
+    with contextlib.ExitStack() as stack:
+        getting = world.relevo("uwe", *command, background=True)
+        stack.callback(getting.kill)
+
+        def used():
+            found = {name: world.json(name, "status")["relay"]["relayed_bytes"] for name in relays}
+            return next((name for name, count in found.items() if int(count) > 2 * MIB), None)
+
+        relays[until(used, 40)[0]].kill()
+        assert getting.wait(60) == 0
+    assert (target / "video.mkv").read_bytes() == data
+    status = world.json("uwe", "status")
+    assert status["reachability"] == "hidden"
+    assert int(status["received_relayed_bytes"]) == len(data)
+    assert "nobody can dial this peer" in world.relevo("uwe", "status").stdout
+    again = world.relevo("uwe", *command)
+    assert again.returncode == 0, again.stderr

@@ -71,9 +71,8 @@ def test_every_test_that_is_named_exists():
     assert len(named) > 30
 
 
-# Those of the table of threats that are not about relays that carry blocks (18 is, in part), nor about central's end
-# during a download.
-THREATS = [*range(1, 19), *range(21, 30), *range(31, 38)]
+# Those of the table of threats but for central's end during a download.
+THREATS = [*range(1, 30), *range(31, 38)]
 
 
 def test_every_threat_is_answered_by_promises_that_there_are():

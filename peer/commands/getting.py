@@ -214,8 +214,9 @@ def result_line(transfer: pb2.Transfer) -> str:
 def total_line(transfers: Sequence[pb2.Transfer]) -> str:
     """Returns what several transfers came to: files, bytes, and how much came from whom."""
     all_ = totals.total(transfers)
-    shares = totals.shares(transfers)
-    return f"{show.count(all_.done_files, 'file')}, {show.size(all_.done)}{f' from {shares}' if shares else ''}"
+    shares, ways = totals.shares(transfers), totals.ways_of(transfers)
+    came = f" from {shares}{f', {ways}' if ways else ''}" if shares else ""
+    return f"{show.count(all_.done_files, 'file')}, {show.size(all_.done)}{came}"
 
 
 def _how(transfer: pb2.Transfer, taken: float) -> str:
@@ -224,10 +225,10 @@ def _how(transfer: pb2.Transfer, taken: float) -> str:
         if transfer.copied_bytes:
             return "copied locally"
         return "from an earlier try" if transfer.resumed_bytes else "already there" if transfer.size_bytes else "empty"
-    holders = totals.shares([transfer])
+    holders, ways = totals.shares([transfer]), totals.ways_of([transfer])
     speed = f" ({show.rate(fetched / taken)})" if taken > 0 else ""
     earlier = f", {show.size(transfer.resumed_bytes)} of it in an earlier try" if transfer.resumed_bytes else ""
-    return f"in {show.span(taken)}{speed} from {holders}{earlier}"
+    return f"in {show.span(taken)}{speed} from {holders}{f', {ways}' if ways else ''}{earlier}"
 
 
 def as_json(fetch: Fetch) -> dict[str, Any]:

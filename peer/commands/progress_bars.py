@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from core.names import last_part, printable
-from peer.commands import show
+from peer.commands import show, totals
 from peer.commands.totals import Total, figures
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.content_pb2 import Placement
@@ -149,6 +149,7 @@ def detail(transfer: pb2.Transfer) -> str:
     asked = sum(not source.dropped_reason for source in transfer.sources)
     if asked:
         figures.append(show.count(asked, "holder"))
+        figures += filter(None, [totals.ways_of([transfer])])
     else:  # before anybody is asked, what this machine has already is checked and copied
         figures.append("waiting for a holder" if transfer.sources else "checking this machine")
     return "  ".join(figures)

@@ -11,7 +11,8 @@ from core.limits import Limits
 from core.names import check_peer_name
 from core.options import config_option, log_option
 from peer.commands import params
-from peer.settings import CARRIED, CARRIED_EACH, MAX_DOWNLOADS, SLOTS, SLOTS_EACH
+from peer.commands.relay_options import relay_options
+from peer.settings import CARRIED, CARRIED_EACH, MAX_DOWNLOADS, SLOTS, SLOTS_EACH, RelayLimits
 
 if TYPE_CHECKING:
     from peer.settings import Remembered
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Most downloads that run at once; the others wait in the order of their priorities.",
 )
+@relay_options
 @limit_options
 @click.option("--insecure", is_flag=True, help="Use no encryption and no identity: for trying it on one machine.")
 @click.option("--insecure-anywhere", is_flag=True, help="With --insecure, serve other machines all the same.")
@@ -147,6 +149,7 @@ def serve(
     upload_limit: int,
     download_limit: int,
     max_downloads: int,
+    relay: RelayLimits,
     limits: Limits,
     insecure: bool,
     insecure_anywhere: bool,
@@ -181,6 +184,7 @@ def serve(
         upload_limit=upload_limit,
         download_limit=download_limit,
         max_downloads=max_downloads,
+        relay=relay,
         limits=limits,
         join=join,
         insecure=insecure,

@@ -40,7 +40,10 @@ def status(home: Path, as_json: bool) -> None:
 def status_page(found: "GetStatusResponse", now: float) -> list[str]:
     """Returns the lines of the daemon's state; `now` is in seconds since 1970."""
     facts = [
-        ("peer", f"{found.peer.name}  {found.peer.peer_id[: show.SHORTEST_ID]}  {', '.join(found.peer.addresses)}"),
+        (
+            "peer",
+            f"{found.peer.name}  {found.peer.peer_id[: show.SHORTEST_ID]}  {', '.join(found.peer.addresses)}".rstrip(),
+        ),
         ("peer id", found.peer.peer_id),
         ("network", _session(found, now)),
         ("identity", _membership(found, now)),
@@ -48,7 +51,8 @@ def status_page(found: "GetStatusResponse", now: float) -> list[str]:
         ("shares", _shares(found)),
         *([("catalogue", found.publishing_problem)] if found.publishing_problem else []),
         ("stores", _stores(found)),
-        ("traffic", f"sent {show.size(found.sent_bytes)}, received {show.size(found.received_bytes)}"),
+        ("reached", _reached(found)),
+        ("traffic", _traffic(found)),
         ("limits", _limits(found)),
         ("home", found.home),
         ("version", found.version),
@@ -106,6 +110,31 @@ def _shares(found: "GetStatusResponse") -> str:
 def _stores(found: "GetStatusResponse") -> str:
     copies = show.count(found.stored_count, "copy", "copies")
     return f"{copies} for others, {show.size(found.stored_bytes)} of {show.size(found.store_quota_bytes)}"
+
+
+def _reached(found: "GetStatusResponse") -> str:
+    from relevo.v1 import peer_control_pb2 as pb2  # noqa: PLC0415 - protobuf is slow to import
+
+    if found.reachability == pb2.REACHABILITY_DIALABLE:
+        text = "directly: a neighbour has dialled this peer"
+    elif found.reachability == pb2.REACHABILITY_HIDDEN:
+        relays = show.listed([relay.name for relay in found.relay.attached_to])
+        text = f"nobody can dial this peer: it pushes, or is relayed by {relays or 'nobody yet'}"
+    else:
+        text = "not known: no neighbour has tried to dial this peer"
+    if found.relay.attached_count or found.relay.relayed_bytes:
+        peers = show.count(found.relay.attached_count, "peer")
+        text += f"; relays for {peers}, {show.size(found.relay.relayed_bytes)} so far"
+    return text
+
+
+def _traffic(found: "GetStatusResponse") -> str:
+    from peer.commands import totals  # noqa: PLC0415 - protobuf is slow to import
+
+    ways = totals.ways(found.received_bytes, found.received_reversed_bytes, found.received_relayed_bytes)
+    return (
+        f"sent {show.size(found.sent_bytes)}, received {show.size(found.received_bytes)}{f' ({ways})' if ways else ''}"
+    )
 
 
 def _limits(found: "GetStatusResponse") -> str:

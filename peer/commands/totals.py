@@ -84,5 +84,26 @@ def shares(transfers: Iterable[pb2.Transfer]) -> str:
     return f"{show.count(len(given), 'holder')} ({', '.join(named)})"
 
 
+def ways(whole: int, pushed: int, relayed: int) -> str:
+    """Returns how bytes came: `relayed`, or `60% direct, 40% reversed`; empty when all of them directly."""
+    by = {"direct": whole - pushed - relayed, "reversed": pushed, "relayed": relayed}
+    used = {way: count for way, count in by.items() if count > 0}
+    if not used.keys() - {"direct"}:
+        return ""
+    if len(used) == 1:
+        return next(iter(used))
+    return ", ".join(f"{_percent(count, whole)} {way}" for way, count in used.items())
+
+
+def ways_of(transfers: Iterable[pb2.Transfer]) -> str:
+    """Returns how the bytes of transfers came, as `ways` does."""
+    sources = [source for transfer in transfers for source in transfer.sources]
+    return ways(
+        sum(source.bytes for source in sources),
+        sum(source.reversed_bytes for source in sources),
+        sum(source.relayed_bytes for source in sources),
+    )
+
+
 def _percent(count: int, whole: int) -> str:
     return f"{count * 100 // whole}%" if count * 100 >= whole else "<1%"

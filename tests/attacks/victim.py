@@ -19,7 +19,7 @@ from core.certificates import from_pem
 from core.content import Layout, digest
 from core.limits import Limits, open_files
 from core.manifest import Manifest
-from core.rpc import PEER_MESSAGE, PEER_REQUEST, Server, tune_allocator
+from core.rpc import DELIVER, PEER_DELIVERY, PEER_MESSAGE, PEER_REQUEST, Server, tune_allocator
 from core.tls import Material, server_credentials
 from core.trust import Trust
 from peer.relay_servicer import RelayServicer
@@ -57,6 +57,7 @@ async def main(directory: Path, limits: Limits) -> None:
     server = Server(
         PEER_MESSAGE,
         max_request=PEER_REQUEST,
+        larger={DELIVER: PEER_DELIVERY},
         way_in=Certificates(lambda: trust, time.time),
         credentials=server_credentials(lambda: Material(key, chain, authorities)),
         limits=limits,

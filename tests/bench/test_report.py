@@ -41,7 +41,7 @@ def test_the_machine_is_named_by_what_the_figures_depend_on():
     assert "grpcio" in machine()
 
 
-@pytest.mark.parametrize("name", ["tls", "transfer", "small_files", "library", "limits", "swarm"])
+@pytest.mark.parametrize("name", ["tls", "transfer", "relayed", "small_files", "library", "limits", "swarm"])
 def test_everything_that_the_page_lists_is_there_to_be_run(name):
     root = Path(__file__).parents[2]
     assert name in names((root / "docs" / "benchmarks.md").read_text("utf-8"))

@@ -285,7 +285,7 @@ def test_an_answer_about_many_contents_ends_before_it_is_too_large_for_a_message
     addresses = tuple(f"{'h' * 200}-{number}.example:1" for number in range(16))
     found = [[FoundHolder(f"{of_one}-{number}".ljust(52, "a"), "n" * 64, addresses) for number in range(8)]
              for of_one in range(500)]  # fmt: skip
-    answer = encode.located_files(found, lambda _: True)
+    answer = encode.located_files(found, (), lambda _: True)
     assert CENTRAL_MESSAGE * 0.8 < answer.ByteSize() < CENTRAL_MESSAGE
     assert 1 < len(answer.files) < 500
     for of_one, file in zip(found, answer.files, strict=False):

@@ -16,9 +16,11 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from core.errors import Busy, NotPossible
 from core.limits import Limits
-from core.rpc import REFLECTION_V1, REFLECTION_V1ALPHA, Server, open_channel, tune_allocator
+from core.rpc import MIB, REFLECTION_V1, REFLECTION_V1ALPHA, Server, open_channel, tune_allocator
 from core.status import from_rpc_error
 from relevo.v1.central_directory_pb2 import ListPeersRequest, ListPeersResponse
+from relevo.v1.peer_relay_pb2 import DeliverRequest, DeliverResponse
+from relevo.v1.peer_relay_pb2_grpc import PeerRelayServicer, PeerRelayStub, add_PeerRelayServicer_to_server
 
 SERVICE = "relevo.v1.CentralDirectory"
 GRPCURL = Path(sys.executable).parent / "grpcurl"
@@ -281,3 +283,29 @@ async def test_calls_that_wait_for_a_busy_server_are_bounded():
 
 async def test_a_herd_that_returns_at_once_fits():
     assert await while_busy(Limits(calls_each=10_000), 3_500) == Counter(OK=3_500)
+
+
+async def test_requests_that_were_answered_are_kept_by_nobody():
+    """Of each, gRPC would keep the bytes: of a relay all that passes it."""
+
+    class Sink(PeerRelayServicer):
+        async def Deliver(self, request, context):
+            return DeliverResponse()
+
+    server = Server(max_request=2 * MIB)
+    add_PeerRelayServicer_to_server(Sink(), server.server)
+    port = server.listen("127.0.0.1:0")
+    await server.start()
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        deliver = PeerRelayStub(channel).Deliver
+        for count in (20, 100):
+            before = resident()
+            for _ in range(count):
+                await deliver(DeliverRequest(part=bytes(MIB)), timeout=20)
+        assert resident() - before < 40 * MIB
+    await server.stop(0)
+
+
+def resident():
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

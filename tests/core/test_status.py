@@ -351,9 +351,14 @@ async def requests_of_a_stopped_server():
     yield b""
 
 
+class ContextOfAStoppedServer:
+    async def read(self):
+        await anext(requests_of_a_stopped_server())
+
+
 async def test_a_call_whose_server_stopped_before_it_was_read_ends_without_a_word():
     with pytest.raises(asyncio.CancelledError):
-        await status._only(requests_of_a_stopped_server(), "/relevo.v1.PeerRelay/GetBlock")
+        await status._only(ContextOfAStoppedServer(), "/relevo.v1.PeerRelay/GetBlock")
     admitted = status._Admitted(
         requests_of_a_stopped_server(), PLAINTEXT, "/relevo.v1.CentralDirectory/Heartbeat", None
     )

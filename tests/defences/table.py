@@ -135,7 +135,7 @@ DEFENCES = (
     ),
     _defence(
         "peer/daemon.py",
-        "Server(max_request=PEER_REQUEST, way_in=PLAINTEXT, limits=limits)",
+        "Server(max_request=PEER_REQUEST, larger=_LARGER, way_in=PLAINTEXT, limits=limits)",
         "Server(way_in=PLAINTEXT, limits=limits)",
         "test_a_peer_takes_no_request_as_large_as_a_block",
     ),
@@ -442,7 +442,7 @@ DEFENCES = (
     ),
     _defence(
         "core/callers.py",
-        "        if not self._unread.take(self._who, size):",
+        "        if not self._unread.take(self.who, size):",
         "        if False:",
         "test_answers_that_wait_to_be_read_are_bounded_for_each_caller",
     ),
@@ -848,5 +848,92 @@ DEFENCES = (
         "        here = not seen or is_loopback(split_address(seen)[0])\n",
         "        here = False\n",
         "test_an_address_that_leads_back_to_central_is_taken_of_peers_on_its_machine_only",
+    ),
+    # 48: dialling back
+    _defence(
+        "peer/dial_back.py",
+        "if port and host is not None and any(numeric(one) == host for one in hosts):",
+        "if port:",
+        "test_the_address_that_the_call_comes_from_is_dialled_and_no_other",
+        also=(
+            Piece(
+                "peer/dial_back.py", "join_address(str(host), port)", "join_address(hosts[0] if hosts else name, port)"
+            ),
+        ),
+    ),
+    _defence(
+        "peer/dial_back.py",
+        "if port and host is not None and any(numeric(one) == host for one in hosts):",
+        "if port:",
+        "test_not_one_packet_reaches_a_canary_whatever_a_caller_names",
+        also=(
+            Piece(
+                "peer/dial_back.py", "join_address(str(host), port)", "join_address(hosts[0] if hosts else name, port)"
+            ),
+        ),
+    ),
+    _defence(
+        "peer/channels.py",
+        "channel = open_channel(address, PEER_MESSAGE, material, peer_name(peer_id), alone=True)",
+        "channel = open_channel(address, PEER_MESSAGE, None, peer_name(peer_id), alone=True)",
+        "test_who_answers_at_an_address_has_to_be_the_one_who_named_it",
+    ),
+    # 49: a relay is no proxy
+    _defence(
+        "peer/relaying.py",
+        """        attached = self._users.get(holder)
+        if attached is None:
+            raise Unreachable("that peer is not attached to this one, which asks nobody else")
+""",
+        """        attached = self._users.get(holder) or next(iter((*self._users.values(), *self._guests.values())))
+""",
+        "test_whoever_is_not_attached_is_not_asked",
+        "test_a_relay_dials_nobody_for_another",
+        "test_an_invitation_is_good_once_for_the_one_that_was_invited",
+    ),
+    _defence(
+        "peer/relaying.py",
+        """        caller().check_is(checked.peer_id(first.peer_id, "peer_id"))
+""",
+        "",
+        "test_nobody_attaches_delivers_or_invites_in_anothers_name",
+    ),
+    # 50: a relay's shares
+    _defence(
+        "peer/relaying.py",
+        "        if not self._slots.take(asker, holder):\n",
+        "        if not self._slots.take(secrets.token_hex(4), holder):\n",
+        "test_who_is_over_its_share_is_told_when_to_come_back_and_others_are_unharmed",
+    ),
+    _defence(
+        "peer/relay_shares.py",
+        "if used > _OPEN * self._most and held > amount and held > self._most // (others + 2):",
+        "if False:",
+        "test_whoever_comes_last_finds_something_however_greedy_the_others_are",
+    ),
+    _defence(
+        "peer/relaying.py",
+        "elif first.peer_id not in self._users and not self._places.take(first.peer_id):",
+        "elif False:",
+        "test_so_many_peers_are_attached",
+    ),
+    _defence(
+        "core/requests.py",
+        "            async with turns:\n                yield\n",
+        "            yield\n",
+        "test_of_one_caller_few_requests_are_read_at_once",
+    ),
+    # 51: a relay that lies or goes
+    _defence(
+        "peer/lines.py",
+        "        if way is None or way.how is not How.RELAYED:\n            return False\n",
+        "        if True:\n            return False\n",
+        "test_a_relay_that_flips_a_bit_is_found_out_the_other_taken_and_the_holder_not_accused",
+    ),
+    _defence(
+        "peer/lines.py",
+        "for ways in ([working] if working else [], pushed, by_relay):",
+        "for ways in ([working] if working else pushed or by_relay,):",
+        "test_a_relay_that_goes_in_the_middle_is_replaced_by_the_other",
     ),
 )

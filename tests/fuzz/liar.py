@@ -16,7 +16,7 @@ from core.manifest import manifest_of
 from core.status import to_status
 from core.times import to_duration
 from peer.block_sets import from_bitmap, lowest
-from peer.lines import BLOCK_KEY
+from peer.reaching import BLOCK_KEY
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import content_pb2 as content
 from relevo.v1 import peer_relay_pb2 as relay
@@ -157,6 +157,9 @@ class Liar(grpc.GenericRpcHandler):
         service, _, rpc = name.partition("/")
         if service == RELAY and rpc in {"GetManifest", "GetBlock", "GetContents", "Probe"}:
             return self._held(rpc, body).SerializeToString()
+        if service == RELAY and rpc not in services()[CENTRAL].methods_by_name:  # what only peers ask each other
+            nothing: Message = GetMessageClass(services()[RELAY].methods_by_name[rpc].output_type)()
+            return nothing.SerializeToString()
         if service == RELAY:
             inner = self.truth(f"{CENTRAL}/{rpc}", body)
             kind: Any = getattr(relay, f"PeerRelay{rpc}Response")

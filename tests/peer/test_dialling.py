@@ -12,6 +12,7 @@ from peer.channels import Channels
 from peer.contacts import Contact
 from peer.dialling import Dialler
 from peer.lines import Line
+from peer.reaching import Reach
 from peer.routes import Routes
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Neighbours, PeerInfo
@@ -60,7 +61,7 @@ def dialler(channels, central=ELSEWHERE):
 
 
 async def ask(channels, central, address):
-    line = Line(dialler(channels, central), Contact("holder", "holder", (address,)), 0.1)
+    line = Line(Reach(dialler(channels, central)), Contact("holder", "holder", (address,)), 0.1)
     await line.get_manifest(GetManifestRequest(), 2.0)
 
 

@@ -18,6 +18,7 @@ from peer.gatherer import Gatherer, GatherSettings
 from peer.gathering import GatherLimits
 from peer.limiter import Limiter
 from peer.pieces import Allowance, unlimited
+from peer.reaching import Reach
 from peer.relay_servicer import RelayServicer
 from peer.serving import Serving
 from relevo.v1 import peer_relay_pb2 as pb2
@@ -100,7 +101,7 @@ class World:
         self.accused.append((peer_id, content_id, lied))
 
     def start(self):
-        dialler = Dialler(self.channels, lambda: "127.0.0.1:1", time.monotonic)
+        dialler = Reach(Dialler(self.channels, lambda: "127.0.0.1:1", time.monotonic))
         self.gatherer = Gatherer(
             self.find_many, dialler, "me", time.monotonic,
             accuse=self.accuse, allowance=self.allowance, settings=self.settings,

@@ -11,6 +11,7 @@ from peer.channels import Channels
 from peer.contacts import Contact
 from peer.finder import Finder
 from peer.holders import HOLDER_PAGES, Holders
+from peer.reaching import Reach
 from peer.routes import Routes
 from peer.ways import Taken, Way
 from relevo.v1 import central_directory_pb2 as pb2
@@ -120,7 +121,7 @@ class Named:
         self.names, self.doubted, self.partial = list(names), set(doubted), set(partial)
         self.directly = []
         self.accused = []
-        self.finder = Finder(CONTENT, self.find, None, "me", 0.1, self.accuse)
+        self.finder = Finder(CONTENT, self.find, Reach(None), "me", 0.1, self.accuse)
 
     async def find(self, content_id, *, directly=False):
         self.directly.append(directly)

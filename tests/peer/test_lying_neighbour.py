@@ -18,6 +18,7 @@ from peer.channels import Channels
 from peer.dialling import Dialler
 from peer.holders import Holders
 from peer.progress import Progress
+from peer.reaching import Reach
 from peer.relay_servicer import RelayServicer
 from peer.routes import LONG_REST, REST, Routes
 from peer.serving import Serving
@@ -501,7 +502,7 @@ async def download(world, data, directory):
         return None
 
     settings = DownloadSettings(first_retry=0.02, max_retry=0.05, address_patience=0.1, patience=5.0)
-    dialler = Dialler(world.channels, lambda: world.routes.central, time.monotonic)
+    dialler = Reach(Dialler(world.channels, lambda: world.routes.central, time.monotonic))
     find = Holders(world.routes).find
     downloader = Downloader(find, dialler, not_here, ME.peer_id, time.monotonic, settings)
     request = FetchRequest(manifest_of(data).content_id, len(data), directory, "file")

@@ -8,9 +8,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from core.content import Layout
 from core.errors import Busy, Unreachable
+from peer.block_answers import BlockAnswer
 from peer.limiter import Limiter
 from peer.pieces import Allowance, unlimited, whole_block
-from relevo.v1.peer_relay_pb2 import BlockSet, GetBlockRequest, GetBlockResponse
+from relevo.v1.peer_relay_pb2 import BlockSet, GetBlockRequest
 
 KIB = 1024
 BLOCK = bytes(range(256)) * 256  # 64 KiB
@@ -46,7 +47,7 @@ class Holder:
         if self.failures and (failure := self.failures.pop(0)):
             raise failure
         data = BLOCK[request.offset_bytes :][: min(request.most_bytes, self.most)]
-        return GetBlockResponse(index=request.index, data=data)
+        return BlockAnswer(index=request.index, data=data)
 
 
 async def fetched(holder, allowance=None, request=None):
@@ -98,7 +99,7 @@ async def test_a_holder_that_drips_gives_no_block(most):
 
 async def test_more_than_was_asked_for_is_no_block():
     async def generous(request):
-        return GetBlockResponse(index=3, data=BLOCK[: request.most_bytes + 1])
+        return BlockAnswer(index=3, data=BLOCK[: request.most_bytes + 1])
 
     answer, _ = await fetched(generous, Counted())
     assert len(answer.data) == 10 * KIB + 1
@@ -109,7 +110,7 @@ async def test_of_a_block_that_the_holder_has_chosen_the_rest_is_asked_for_by_it
 
     async def choosing(request):
         asked.append((request.WhichOneof("wanted"), request.index, request.HasField("patience")))
-        return GetBlockResponse(index=4, data=BLOCK[request.offset_bytes :][: 20 * KIB])
+        return BlockAnswer(index=4, data=BLOCK[request.offset_bytes :][: 20 * KIB])
 
     answer, _ = await fetched(
         choosing, request=GetBlockRequest(lacking=BlockSet(bitmap=b"\xff"), patience=Duration(seconds=1))
@@ -118,7 +119,7 @@ async def test_of_a_block_that_the_holder_has_chosen_the_rest_is_asked_for_by_it
     assert asked == [("lacking", 0, True)] + [("index", 4, False)] * 3
 
 
-@pytest.mark.parametrize("answer", [GetBlockResponse(), GetBlockResponse(index=5, data=b"x")])
+@pytest.mark.parametrize("answer", [BlockAnswer(0, b""), BlockAnswer(index=5, data=b"x")])
 async def test_no_block_and_none_that_there_is_end_it(answer):
     async def one(request):
         return answer
@@ -128,7 +129,7 @@ async def test_no_block_and_none_that_there_is_end_it(answer):
 
 async def test_a_piece_of_another_block_ends_it():
     async def other(request):
-        return GetBlockResponse(index=3 + bool(request.offset_bytes), data=BLOCK[:2048])
+        return BlockAnswer(index=3 + bool(request.offset_bytes), data=BLOCK[:2048])
 
     answer, _ = await fetched(other)
     assert answer.index == 4

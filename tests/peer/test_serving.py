@@ -14,7 +14,7 @@ from core.manifest import checked_root, manifest_of
 from core.rpc import Server
 from core.status import from_rpc_error
 from peer.limiter import Limiter
-from peer.lines import BLOCK_KEY
+from peer.reaching import BLOCK_KEY
 from peer.relay_servicer import LONGEST_WAIT, RelayServicer
 from peer.sending import Sending
 from peer.serving import MOST_BITMAP, MOST_CONTENTS, Serving, Wanted

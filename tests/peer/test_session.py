@@ -204,6 +204,19 @@ async def test_central_is_tried_every_half_second_whatever_the_channels_backoff(
         assert tried >= 8, "a channel's own backoff lets 5 through"
 
 
+async def test_what_has_changed_of_a_peers_introduction_is_told_by_another_login(stage):
+    session = stage.session()
+    async with running(session), asyncio.timeout(10):
+        first = await session.wait_live()
+        session._logins._introduction = replace(session._logins._introduction, addresses=lambda _: ())
+        session.introduce_again()
+        while (login := await session.wait_live()) is first:
+            await stage.central.next_beats()
+    assert login.session_id != first.session_id
+    assert [list(login.addresses) for login in stage.central.logins] == [["192.0.2.1:5"], []]
+    assert login.addresses == ()
+
+
 async def test_a_central_that_restarts_finds_the_same_session_again(stage):
     session = stage.session()
     async with running(session), asyncio.timeout(20):

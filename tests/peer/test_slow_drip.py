@@ -18,6 +18,7 @@ from peer.channels import Channels
 from peer.contacts import Contact, Holder
 from peer.dialling import Dialler
 from peer.progress import Progress
+from peer.reaching import Reach
 from peer.relay_servicer import RelayServicer
 from peer.serving import Serving
 from peer.transfer import Downloader, DownloadSettings, FetchRequest
@@ -163,7 +164,7 @@ async def test_one_byte_a_second_holds_a_download_up_for_seconds_only(channels, 
     async def not_here(content_id):
         return None
 
-    dialler = Dialler(channels, lambda: "127.0.0.1:1", time.monotonic)
+    dialler = Reach(Dialler(channels, lambda: "127.0.0.1:1", time.monotonic))
     # The settings are those of every daemon.
     downloader = Downloader(find, dialler, not_here, "me", time.monotonic, DownloadSettings())
     progress, began = Progress(0), time.monotonic()

@@ -22,6 +22,7 @@ from peer.dialling import Dialler
 from peer.library import Library
 from peer.manifest_fetch import ManifestTimes
 from peer.progress import Progress
+from peer.reaching import Reach
 from peer.storing import Storing
 from peer.swarm import DownloadSettings
 from peer.transfer import Downloader, FetchRequest
@@ -155,7 +156,7 @@ class Stage:
         async def holders(content_id, *, directly=False):
             return [Holder(Contact("holder", "holder", (address,)))]
 
-        dialler = Dialler(self.channels, lambda: "127.0.0.1:1", time.monotonic)
+        dialler = Reach(Dialler(self.channels, lambda: "127.0.0.1:1", time.monotonic))
         self.downloader = Downloader(holders, dialler, self.library.find_local, "me", time.monotonic, QUICK)
         self.storing = Storing(
             library=self.library,

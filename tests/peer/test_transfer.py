@@ -32,6 +32,7 @@ from peer.pace import Pace, PaceLimits
 from peer.partial import Partial, partial_name
 from peer.pieces import Allowance
 from peer.progress import Progress
+from peer.reaching import Reach
 from peer.relay_servicer import RelayServicer
 from peer.sending import Sending
 from peer.serving import Serving
@@ -103,8 +104,8 @@ class Tampered(RelayServicer):
 class Watched(Progress):
     """Progress that tells when the first block is there."""
 
-    def fetched(self, peer_id, count, now):
-        super().fetched(peer_id, count, now)
+    def fetched(self, peer_id, count, now, *how):
+        super().fetched(peer_id, count, now, *how)
         self.begun.set()
 
 
@@ -114,7 +115,7 @@ class World:
     def __init__(self, directory):
         self.directory = directory
         self.channels = Channels()
-        self.dialler = Dialler(self.channels, lambda: "127.0.0.1:1", time.monotonic)
+        self.dialler = Reach(Dialler(self.channels, lambda: "127.0.0.1:1", time.monotonic))
         self.accused = []
         self.servers = {}
         self.ending = []
@@ -249,9 +250,9 @@ async def test_what_all_downloads_at_once_have_in_flight_is_bounded_and_all_of_t
     world.monkeypatch.setattr(Swarm, "_room", room)
 
     class Noted(Progress):
-        def fetched(self, peer_id, count, now):
+        def fetched(self, peer_id, count, now, *how):
             nonlocal most
-            super().fetched(peer_id, count, now)
+            super().fetched(peer_id, count, now, *how)
             most = max(most, budget.taken)
 
     requests = [world.request(data, f"file{number}") for number, data in enumerate(contents)]
@@ -458,7 +459,7 @@ async def test_a_holder_that_gives_little_is_not_taken_for_one_that_fails(world)
     assert PACE.first_deadline < 1.0, "a block takes longer than that"
     assert not late
     assert slow.asked > 20, "it came in pieces"
-    assert slow._serving.sending.sent_bytes == len(data), "and none of it twice"
+    assert slow._answering.serving.sending.sent_bytes == len(data), "and none of it twice"
 
 
 async def test_a_limited_download_asks_for_no_more_than_it_may_and_blames_nobody(world):
@@ -475,7 +476,7 @@ async def test_a_limited_download_asks_for_no_more_than_it_may_and_blames_nobody
     assert progress.done_bytes == len(data)
     assert not late
     assert holder.asked > 20, "it was asked for in pieces"
-    assert holder._serving.sending.sent_bytes == len(data)
+    assert holder._answering.serving.sending.sent_bytes == len(data)
 
 
 LIES = [flip, lengthen, shorten, lengthen_much, another_index, index_past_the_end, nothing, invalid]
@@ -1042,13 +1043,14 @@ from peer.contacts import Contact, Holder
 from peer.dialling import Dialler
 from peer.progress import Progress
 from peer.transfer import Downloader, FetchRequest
+from peer.reaching import Reach
 
 async def main(address, content_id, size, directory):
     async def holders(content_id, *, directly=False):
         return [Holder(Contact("a", "a", (address,)))]
     async def local(content_id):
         return None
-    dialler = Dialler(Channels(), lambda: address, time.monotonic)
+    dialler = Reach(Dialler(Channels(), lambda: address, time.monotonic))
     downloader = Downloader(holders, dialler, local, "child", time.monotonic)
     await downloader.fetch(FetchRequest(bytes.fromhex(content_id), int(size), Path(directory), "file"), Progress(0))
 

@@ -29,6 +29,7 @@ from peer.gatherer import Gatherer, GatherSettings
 from peer.manifest_fetch import ManifestTimes
 from peer.pieces import unlimited
 from peer.progress import Progress
+from peer.reaching import Reach
 from peer.settings import ServeSettings, control_address
 from peer.transfer import FetchRequest
 from relevo.v1 import central_directory_pb2 as central
@@ -36,6 +37,7 @@ from relevo.v1 import peer_control_pb2 as control
 from relevo.v1.content_pb2 import Neighbours
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
 from tests.fuzz.engine import Broken, Target
+from tests.fuzz.identities import MALLORY
 from tests.fuzz.liar import CENTRAL, CONTENT, MANIFEST, PATH, RELAY, Liar, Lie, lookup_request
 from tests.fuzz.messages import services, spoil, valid
 from tests.fuzz.mutations import mutated
@@ -48,7 +50,7 @@ _SESSION = {f"{CENTRAL}/Login", f"{CENTRAL}/Heartbeat"}
 # Central does without beats for so long, in seconds.
 _LEASE = 0.08
 # Answers without anything in them that is read.
-_EMPTY = {"Logout", "ReportHolder", "ReportProbe"}
+_EMPTY = {"Logout", "ReportHolder", "ReportProbe", "Deliver", "Invite"}
 # What a peer waits for between two tries, made short: here every answer is a lie.
 _SHORT = {
     "peer.backoff.FIRST_BACKOFF": 0.01,
@@ -188,6 +190,8 @@ class AnswerTarget(Target):
             "Probe": self._probe,
             "Beat": self._beat_once,
             "Carry": self._carry,
+            "DialBack": self._dial_back,
+            "Attach": self._attach,
         }
 
     async def _beat_once(self) -> None:
@@ -210,6 +214,15 @@ class AnswerTarget(Target):
         with suppress(RelevoError):
             await detour.central.stub().ListFiles(central.ListFilesRequest())
         await DirectCarrier(self._peer.routes).carry(central.CarryRequest())
+
+    async def _dial_back(self) -> None:
+        self._peer.experiment.neighbours = (Contact.from_info(self._liar.myself),)
+        await self._peer.experiment._found()
+
+    async def _attach(self) -> None:
+        """Has the peer obey whatever comes down a stream to a relay."""
+        stub = await self._peer.routes.dialler.peer(f"127.0.0.1:{self._liar.port}", MALLORY.peer_id)
+        await self._peer.attaching._made().serve(stub)
 
     async def _beat(self) -> None:
         def told() -> bool:
@@ -264,7 +277,7 @@ class AnswerTarget(Target):
     async def _gather(self) -> None:
         gatherer = Gatherer(
             self._peer.sets.find_many,
-            self._peer.routes.dialler,
+            Reach(self._peer.routes.dialler),
             self._peer.identity.peer_id,
             time.monotonic,
             accuse=lambda *_: None,

@@ -231,7 +231,15 @@ async def test_status_tells_the_whole_story(daemon, run):
         publishing_problem="central takes 100 files of this peer at most",
         rate_limits=pb2.RateLimits(upload_bytes_per_second=2 << 20),
         max_downloads=16,
+        reachability=pb2.REACHABILITY_HIDDEN,
+        received_bytes=1000,
+        received_reversed_bytes=300,
+        received_relayed_bytes=200,
+        relay=pb2.RelayStatus(
+            attached_count=1, relayed_bytes=2048, attached_to=[daemon.neighbours.primary, daemon.neighbours.backup]
+        ),
     )
+    relays = "; relays for 1 peer, 2.0 KiB so far"
     assert (await run("status")).stdout.splitlines() == [
         "peer       ana  aaaaaaaa  127.0.0.1:4321, [::1]:4321",
         f"peer id    {'a' * 52}",
@@ -242,7 +250,8 @@ async def test_status_tells_the_whole_story(daemon, run):
         "shares     /srv/ana: 120 files, 3.0 GiB, 3 more being read",
         "catalogue  central takes 100 files of this peer at most",
         "stores     1 copy for others, 1.0 MiB of 10.0 GiB",
-        "traffic    sent 5.0 GiB, received 0 B",
+        f"reached    nobody can dial this peer: it pushes, or is relayed by ana and ben{relays}",
+        "traffic    sent 5.0 GiB, received 1000 B (50% direct, 30% reversed, 20% relayed)",
         "limits     upload 2.0 MiB/s, download no limit, 16 downloads at once",
         "home       /home/ana",
         "version    0.1.0",

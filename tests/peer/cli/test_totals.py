@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.commands.totals import Total, figures, shares, total
+from peer.commands.totals import Total, figures, shares, total, ways
 from relevo.v1 import peer_control_pb2 as pb2
 
 
@@ -58,3 +58,18 @@ def test_shares_name_those_who_gave_most_and_never_more_than_there_is(given_by):
     assert sum(percents) <= 100
     assert percents == sorted(percents, reverse=True)
     assert (f"{len(gave) - 3} more" in found) == (len(gave) > 3)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((0, 0, 0), ""),
+        ((9, 0, 0), ""),
+        ((9, 9, 0), "reversed"),
+        ((9, 0, 9), "relayed"),
+        ((100, 30, 0), "70% direct, 30% reversed"),
+        ((1000, 1, 200), "79% direct, <1% reversed, 20% relayed"),
+    ],
+)
+def test_how_bytes_came_is_told_unless_all_came_directly(counts, words):
+    assert ways(*counts) == words
