@@ -85,15 +85,15 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-carried",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(0, 10_000),
     metavar="N",
     default=CARRIED,
     show_default=True,
-    help="Most directory calls carried to central at once for other peers.",
+    help="Most directory calls carried to central at once for other peers; 0: none.",
 )
 @click.option(
     "--max-carried-each",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(0, 10_000),
     metavar="N",
     default=CARRIED_EACH,
     show_default=True,

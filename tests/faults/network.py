@@ -33,12 +33,14 @@ class Network:
     Attributes:
         central: the program.
         peers: the programs by name; the first one, the eye, is harmed by nobody.
+        options: with which every peer is started.
     """
 
     central: Program
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, programs: Programs, options: Sequence[str] = ()) -> None:
         self.programs = programs
+        self.options = options
         self.peers: dict[str, Program] = {}
         self._channel: grpc.aio.Channel | None = None
 
@@ -86,7 +88,7 @@ class Network:
             shared.mkdir(parents=True)
             (shared / f"{name}.txt").write_text(name, "utf-8")
         how = [] if again else ["--join", await self.invite(via)]
-        serve = ("peer", "--home", home, "serve", shared, "--name", name, "--listen", listen, *how)
+        serve = ("peer", "--home", home, "serve", shared, "--name", name, "--listen", listen, *self.options, *how)
         self.peers[name] = await asyncio.to_thread(self.programs.serve, name, *serve, inside=inside)
 
     async def invite(self, via: str = "", uses: int = 1) -> str:
@@ -188,11 +190,18 @@ def programs() -> Iterator[Programs]:
 
 @contextlib.asynccontextmanager
 async def network(
-    names: Iterable[str] = (), *, listen: str = "127.0.0.1:0", inside: Sequence[str] = ()
+    names: Iterable[str] = (),
+    *,
+    listen: str = "127.0.0.1:0",
+    inside: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Network]:
-    """Runs central, an eye, and peers of these names while the context is open; `inside` begins their command lines."""
+    """Runs central, an eye, and peers of these names while the context is open; `inside` begins their command lines.
+
+    Every peer is started with `options`.
+    """
     with programs() as some:
-        made = Network(some)
+        made = Network(some, options)
         try:
             await made.start(names, listen=listen, inside=inside)
             yield made

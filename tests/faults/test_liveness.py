@@ -3,12 +3,12 @@
 import pytest
 
 from tests.faults import clocks
-from tests.faults.liveness import kept
+from tests.faults.liveness import NO_CARRIERS, kept
 from tests.faults.network import Gate, network
 
 
 async def test_a_peer_that_only_central_does_not_reach_is_kept_and_is_plainly_live_afterwards():
-    async with network() as net, Gate(net.central.address) as gate:
+    async with network(options=NO_CARRIERS) as net, Gate(net.central.address) as gate:
         await net.start_peers(["ana"], via=gate.address)
         before = await net.logins()
         gate.shut()
