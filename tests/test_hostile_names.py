@@ -230,11 +230,14 @@ def test_there_are_names_enough_of_every_kind():
     assert len(kinds) == 12
 
 
-def hashed(directory):
+def hashed(directory, left_out):
+    """Returns what stands beneath a directory, but for what changes by itself."""
+    names = {str(path.relative_to(directory)): path for path in sorted(directory.rglob("*"))}
     return {
-        str(path.relative_to(directory)): (path.lstat().st_mode, path.lstat().st_mtime_ns)
+        name: (path.lstat().st_mode, path.lstat().st_mtime_ns)
         + ((hashlib.sha256(path.read_bytes()).hexdigest(),) if path.is_file() else ())
-        for path in sorted(directory.rglob("*"))
+        for name, path in names.items()
+        if not name.startswith(left_out)
     }
 
 
@@ -355,7 +358,7 @@ class Victims:
     def outside(self):
         """Returns everything on disk that is not the peer's own or a central's."""
         own = ("root/home", "root/shared", "root/to", "root/set", "central", "secure")
-        return {path: seen for path, seen in hashed(self.base).items() if not path.startswith(own)}
+        return hashed(self.base, own)
 
     async def raw(self, name, request):
         channel = self.channels[name.partition(".")[0]]

@@ -122,6 +122,9 @@ async def test_a_question_goes_down_the_stream_and_the_answer_comes_back_as_it_w
     who, request = stage.answers.asked[0]
     assert who.startswith("ipv4:127.0.0.1:"), "the holder counts it as the asker's"
     assert request.content_id == CONTENT
+    async with asyncio.timeout(20):
+        while not stage.answers.ended:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.005)
     assert stage.answers.ended == [True]
     assert stage.relaying.relayed_bytes == len(stage.answers.answer)
 
