@@ -50,7 +50,7 @@ class World(RuleBasedStateMachine):
         self.paces = defaultdict(list)
         self.passed_on: dict[int, float] = {}
         self.first_hand: set[int] = set()
-        self.firsts: dict[int, int] = {}  # by block, the gift by which it came first hand
+        self.firsts: dict[int, str] = {}  # by block, who was given it first hand
         self.begun: set[str] = set()
         self.beginner, self.beginning_until = "", 0.0
         self.others = 0
@@ -96,7 +96,7 @@ class World(RuleBasedStateMachine):
             assert gift.index in able
             assert gift.first_hand == (ask.content_id == WHOLE and gift.index not in self.firsts)
             if gift.first_hand:
-                self.firsts[gift.index] = gift.ask
+                self.firsts[gift.index] = ask.who
             assert not self.has_to_wait_for_a_beginner(ask)
             counts = self.given[ask.content_id]
             if ask.content_id == WHOLE:
@@ -165,7 +165,7 @@ class World(RuleBasedStateMachine):
             self.passed_on[index] = self.now + PASSING_ON * (self.now - since) if arrived else self.now
             if ask.who == self.beginner:
                 self.beginning_until = self.now
-            if not arrived and self.firsts.get(index) == number:
+            if not arrived and self.firsts.get(index) == ask.who:  # also when it had thrown away what came before
                 del self.firsts[index]
                 self.given[WHOLE][index] -= 1
         if arrived:

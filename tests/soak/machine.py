@@ -2,8 +2,10 @@
 
 import asyncio
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import grpc
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from central.decode import END_PLACEMENT
+from central.sqlite_schema import FILE_NAME
 from core import errors
 from core.signing import new_request_id
 from core.status import from_rpc_error
@@ -207,6 +211,20 @@ class Relevo(RuleBasedStateMachine):
             stored=stored,
             dropped=dropped,
         )
+        self.model.goes_on(self.peers[number].id, added, self.promised(number))
+
+    def rows(self, query, *values):
+        """Asks central's database, past central."""
+        with closing(sqlite3.connect(self.network.data / FILE_NAME)) as db:
+            return db.execute(query, values).fetchall()
+
+    def promised(self, number):
+        """Returns what central keeps for a peer, by content, without what only waits until newer bytes are kept."""
+        query = """
+        SELECT placements.content_id, placement_id, path, wanted FROM placements JOIN files ON files.id = file_id
+        WHERE author = ? AND successor IS NULL
+        """
+        return {content: Promise(*rest) for content, *rest in self.rows(query, self.peers[number].id)}
 
     @somebody_is_live
     @rule(pick=picks, off=st.sampled_from([1, 2, 1000]))
@@ -254,7 +272,26 @@ class Relevo(RuleBasedStateMachine):
         known = self.model.promises.get((peer.id, content))
         assert known is None or known.placement_id == placed.placement_id
         CAME_TO["placed"] += 1
-        self.model.promises[peer.id, content] = Promise(placed.placement_id, path, replicas)
+        self.model.promises.pop((peer.id, content), None)  # what is asked for now replaces it
+        self.model.goes_on(peer.id, {path: content}, self.promised(number))
+        assert self.model.promises[peer.id, content] == Promise(placed.placement_id, path, replicas)
+
+    @precondition(lambda self: self.model.promises)
+    @rule(pick=picks)
+    def give_up(self, pick):
+        """What `relevo rm` does."""
+        TAKEN["give up"] += 1
+        author, content = sorted(self.model.promises)[pick % len(self.model.promises)]
+        peer = next(peer for peer in self.peers if peer.id == author)
+        request = pb2.EndPlacementRequest(
+            signed=peer.signed(END_PLACEMENT, pb2.EndPlacementDetails(content_id=content))
+        )
+        if not self.model.members[author].live:
+            self.refused(self.called("EndPlacement", request), errors.NotFound)
+            return
+        self.call("EndPlacement", request)
+        CAME_TO["given up"] += 1
+        self.model.ended.append(self.model.promises.pop((author, content)).placement_id)
 
     @somebody_is_live
     @rule(pick=picks, answer=st.sampled_from(["stores", "stores one", "declines", "says nothing"]))
@@ -265,7 +302,8 @@ class Relevo(RuleBasedStateMachine):
         self.obeys(asked[pick % len(asked)] if asked else self.one_live(pick), answer)
 
     def obeys(self, number, answer="stores"):
-        directives = [one.store for one in self.beats(number).directives if one.HasField("store")]
+        told = self.beats(number).directives
+        directives = [one.store for one in told if one.HasField("store")]
         for store in directives:
             assert self.peers[number].id != self.author_of(store.placement_id)
         if answer == "stores one":
@@ -274,6 +312,10 @@ class Relevo(RuleBasedStateMachine):
             self.publishes(number, declined=[store.placement_id for store in directives])
         elif directives and answer != "says nothing":
             self.publishes(number, stored={store.content_id for store in directives})
+        drops = {one.drop.content_id for one in told if one.HasField("drop")}
+        if drops and answer != "says nothing":
+            CAME_TO["dropped"] += 1
+            self.publishes(number, dropped=drops)
 
     def author_of(self, placement_id):
         return next((a for (a, _), p in self.model.promises.items() if p.placement_id == placement_id), None)
@@ -408,7 +450,7 @@ class Relevo(RuleBasedStateMachine):
                 placement = self.runner.run(self.network.directory.placements.get_placement(placement_id))
             except errors.NotFound:
                 continue
-            raise AssertionError(f"other bytes stand at its path, and it goes on: {placement}")
+            raise AssertionError(f"it was given up, and goes on: {placement}")
 
     def check_placement(self, placement, author, content):
         assert placement.content_id == content
@@ -419,8 +461,10 @@ class Relevo(RuleBasedStateMachine):
         confirmed = {copy.peer.peer_id for copy in placement.copies if copy.confirmed}
         storing = self.model.storing(content) - {author}
         assert confirmed <= storing, "a copy counts that nobody has confirmed"
+        dropping = {peer_id for (peer_id,) in self.rows("SELECT peer_id FROM dropping WHERE content_id = ?", content)}
+        assert not confirmed & dropping, "a copy counts that is to be dropped"
         if len(storing) <= placement.wanted_copies:
-            assert confirmed == storing
+            assert confirmed == storing - dropping
 
     @invariant()
     def everybody_has_live_neighbours(self):

@@ -76,11 +76,22 @@ class Model:
         member.entries.update(added)
         member.stored = (member.stored - set(dropped)) | set(stored)
         member.version = version
-        for path, content in dict(added).items():
-            for author, placed in list(self.promises):
-                promise = self.promises[author, placed]
-                if author == peer_id and promise.path == path and placed != content:
-                    self.ended.append(self.promises.pop((author, placed)).placement_id)
+
+    def goes_on(self, author, added, found):
+        """Takes up what `author` is promised after a batch: a promise goes on to other bytes at its path.
+
+        Which of several versions wait until then is central's affair.
+        """
+        for (owner, content), promise in list(self.promises.items()):
+            if owner != author:
+                continue
+            del self.promises[owner, content]
+            if added.get(promise.path, content) == content:
+                assert found[content].placement_id == promise.placement_id
+                assert found[content].wanted >= promise.wanted
+            else:
+                assert any(found[new].wanted >= promise.wanted for new in added.values() if new in found)
+        self.promises |= {(author, content): promise for content, promise in found.items()}
 
     def storing(self, content):
         return {peer_id for peer_id, member in self.live().items() if content in member.stored}

@@ -15,7 +15,7 @@ from tests.soak.machine import CAME_TO, TAKEN, Relevo
 log = logging.getLogger("relevo.soak")
 FULL = os.environ.get("RELEVO_SOAK") == "full"
 STEPS = 10_000 if FULL else 500
-RULES = 16
+RULES = 17
 
 
 @pytest.mark.timeout(3600)
@@ -39,5 +39,6 @@ def test_whatever_happens_central_answers_what_the_model_says():
             assert TAKEN.total() - before >= STEPS, "the same steps would come again"
     said = ", ".join(f"{name} {count}" for name, count in sorted((TAKEN + CAME_TO).items()))
     log.info("%d steps: %s", TAKEN.total(), said)
-    assert len(TAKEN) == RULES, "every rule was taken"
-    assert len(+CAME_TO) == 2, "files were placed and stored"
+    few = 0 if FULL else 2  # which ones 500 steps take is chance, though the same at every run of the same code
+    assert len(TAKEN) >= RULES - few, f"not every rule was taken: {said}"
+    assert len(+CAME_TO) >= 4 - few, f"files were not placed and stored, given up and dropped: {said}"
