@@ -7,7 +7,7 @@ import zlib
 import grpc
 import pytest
 
-from core.rpc import PEER_REQUEST
+from core.rpc import PEER_DELIVERY, PEER_REQUEST
 from peer.serving import MOST_BITMAP
 from relevo.v1.peer_relay_pb2 import BlockSet, GetBlockRequest, GetManifestRequest
 
@@ -60,7 +60,8 @@ async def test_a_hundred_large_requests_at_once_take_little_memory(server):
 
 async def test_a_message_that_says_that_it_is_huge_is_refused_at_once(server, raw):
     connection, before = await raw(server), server.peak()
-    for length in (PEER_REQUEST + 1, 1 << 31, (1 << 32) - 1):
+    # What one method takes is known only when the message is read: until then the largest of all of them counts.
+    for length in (PEER_DELIVERY + 1, 1 << 31, (1 << 32) - 1):
         stream = await connection.call(BLOCK, b"beginning", deadline=10, length=length)
         assert (await connection.answer(stream))["grpc-status"] == REFUSED
     assert server.peak() - before < 16 * MIB
