@@ -343,6 +343,9 @@ class SetDownload:
         finished, self._finished = self._finished, []
         try:
             await self._shelf.add_all_fetched(finished)
+        except asyncio.CancelledError:  # the set ends meanwhile: what it offers then has these too
+            self._finished = finished + self._finished
+            raise
         except RelevoError as error:  # the index fails: the files are there all the same
             log.warning("%d files are fetched, but not offered to others: %s", len(finished), error)
 

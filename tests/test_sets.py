@@ -75,6 +75,26 @@ async def test_a_directory_comes_whole_from_all_who_have_parts_of_it_and_keeps_i
         assert dee.library.files[file.path].content_id == manifest_of(everything[file.path]).content_id
 
 
+async def test_what_is_being_offered_when_a_set_ends_is_offered_all_the_same(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(set_download, "OFFER_SECONDS", 0.001)
+    files = {f"d/{number}": noise(2000, number) for number in range(300)}
+    await network.join("ana", files)
+    ben = await network.join("ben")
+    offer, cut_off = ben.library.add_all_fetched, []
+
+    async def never_ends(finished):
+        if not finished or cut_off:
+            return await offer(finished)
+        cut_off.extend(finished)
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr(ben.library, "add_all_fetched", never_ends)
+    transfer = await fetch(ben, tmp_path / "to", "d/")
+    assert transfer.state is State.DONE
+    assert cut_off
+    assert set(files) <= set(ben.library.files)
+
+
 async def listed_executable(peer, path):
     response, _ = await peer.routes.list_files(pb2.ListFilesRequest(reference=path))
     return response.files and response.files[0].executable
