@@ -34,7 +34,7 @@ from relevo.v1.peer_relay_pb2_grpc import PeerRelayServicer, add_PeerRelayServic
 TIB = 1 << 40
 DISK = 4 << 20
 QUICK = DownloadSettings(
-    manifest=ManifestTimes(timeout=5.0, patience=0.1), refresh=0.1, first_retry=0.02, max_retry=0.05, patience=0.5
+    manifest=ManifestTimes(timeout=5.0, patience=0.1), refresh=0.1, first_retry=0.02, max_retry=0.05, patience=20.0
 )
 
 
