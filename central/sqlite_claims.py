@@ -30,8 +30,8 @@ SELECT modify_time, executable FROM entries JOIN peers USING (library) WHERE fil
 # Everybody who may have a copy or is about to, live or not.
 _INVOLVED = """
 INSERT INTO dropping (content_id, peer_id)
-SELECT :content, peer_id FROM stored JOIN peers USING (library) WHERE content_id = :content
-UNION SELECT :content, peer_id FROM chosen JOIN placements ON number = placement WHERE content_id = :content AND NOT declined
+SELECT :id, peer_id FROM stored JOIN peers USING (library) WHERE content_id = :id
+UNION SELECT :id, peer_id FROM chosen JOIN placements ON number = placement WHERE content_id = :id AND NOT declined
 ON CONFLICT DO NOTHING
 """
 # By the path: an author may have thousands of placements, and publishes as many entries at once.
@@ -187,7 +187,7 @@ def end(db: sqlite3.Connection, number: int) -> bytes:
     content_id: bytes = row[0]
     others = "SELECT 1 FROM placements WHERE content_id = ? AND number <> ?"
     if db.execute(others, (content_id, number)).fetchone() is None:
-        db.execute(_INVOLVED, {"content": content_id})
+        db.execute(_INVOLVED, {"id": content_id})
     db.execute("DELETE FROM placements WHERE number = ?", (number,))
     drop_unused(db, [row[1]])
     return content_id

@@ -190,7 +190,7 @@ async def test_a_repeated_mutation_is_answered_as_the_first_and_changes_nothing(
         lambda receipt: store.end_sessions(["b" * 32], SessionEnd.LOGOUT, 200.0, receipt),
     ]
     for number, mutate in enumerate(mutations):
-        receipt = Receipt(ANA, f"{number:032x}", b"first %d" % number, 100.0)
+        receipt = Receipt(ANA, f"e{number:031x}", b"first %d" % number, 100.0)
         first = await mutate(receipt)
         assert (first.answer, first.repeated) == (receipt.answer, False)
         before = [await store.live_peers(), await store.list_files(FileQuery()), await all_unsettled(store)]
