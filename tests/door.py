@@ -11,6 +11,7 @@ from central.server import running_central
 from peer.daemon import running_peer
 from peer.settings import ServeSettings
 from relevo.v1 import central_directory_pb2 as pb2
+from tests.network import Network, eventually
 
 DOOR_HOST = "127.0.0.9"
 
@@ -59,19 +60,7 @@ async def _pipe(reader, writer):
     writer.transport.abort()
 
 
-async def eventually(check, seconds=40.0):
-    """Waits until `check`, which may be a coroutine function, answers something true, and returns it."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = check()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
-            await asyncio.sleep(0.02)
-
-
-class Network:
+class DoorNetwork(Network):
     """A central with a door, and its members."""
 
     def __init__(self, base, stack):
@@ -82,7 +71,7 @@ class Network:
     async def start_central(self, listen="127.0.0.1:0", **options):
         self._running = await self.stack.enter_async_context(contextlib.AsyncExitStack())
         self.central = await self._running.enter_async_context(
-            running_central(self.base / "central", listen, **options)
+            running_central(self.base / "central", listen, **{"enrolment_port": 0, **options})
         )
         if self.door is None:
             host, _, port = self.central.address.rpartition(":")
@@ -130,14 +119,6 @@ class Network:
 
     async def stop(self, name):
         await self._stacks.pop(name).aclose()
-
-    async def die(self, peer):
-        """Cuts a peer off as a crash would: no logout, no more answers."""
-        for task in peer._tasks:
-            task.cancel()
-        await asyncio.gather(*peer._tasks, return_exceptions=True)
-        peer.session.login = None
-        await peer.server.stop(0)
 
 
 def at(peer):

@@ -15,13 +15,14 @@ from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, FileEntry
-from tests.door import Network, at, eventually, lists, via
+from tests.door import DoorNetwork, at, lists, via
+from tests.network import eventually
 
 
 @pytest.fixture
 async def network(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
-        network = Network(tmp_path, stack)
+        network = DoorNetwork(tmp_path, stack)
         await network.start_central()
         yield network
 
@@ -161,7 +162,7 @@ async def test_a_carried_peer_renews_its_certificate_and_hears_of_a_new_authorit
 
 async def test_in_plaintext_a_peer_is_carried_too(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
-        network = Network(tmp_path, stack)
+        network = DoorNetwork(tmp_path, stack)
         await network.start_central(insecure=True)
         ana = await network.start("ana", insecure=True)
         ben = await network.start("ben", insecure=True, centrals=("127.0.0.1:1",), via=(at(ana),))

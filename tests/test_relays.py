@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import random
 
 import grpc
 import pytest
@@ -11,15 +10,11 @@ import pytest
 from central.server import running_central
 from core.errors import Busy, Refused, Unreachable
 from core.status import from_rpc_error
-from peer.daemon import running_peer
 from peer.holders import Holders
 from peer.reachability import Reachability
 from peer.reaching import How
-from peer.settings import ServeSettings
 from peer.swarm import DownloadSettings
 from peer.transfers import State
-from relevo.v1 import central_directory_pb2 as pb2
-from relevo.v1.content_pb2 import FileEntry
 from relevo.v1.peer_control_pb2 import FileSelection, StartSetDownloadRequest
 from relevo.v1.peer_relay_pb2 import (
     AttachRequest,
@@ -29,75 +24,29 @@ from relevo.v1.peer_relay_pb2 import (
     Invitation,
     InviteRequest,
 )
+from tests.network import MIB, Network, eventually, fetch, noise
 
-MIB = 1024 * 1024
 # Where nobody listens: whoever says that it is reached there cannot be dialled.
 NOWHERE = "127.0.0.1:1"
 
 
-def noise(size, seed=1):
-    return random.Random(seed).randbytes(size)
-
-
-async def eventually(check, seconds=20.0):
-    async with asyncio.timeout(seconds):
-        while True:
-            if found := check():
-                return found
-            await asyncio.sleep(0.02)
-
-
-class Network:
-    """A central, and peers that come and go."""
-
-    def __init__(self, base, central, stack):
-        self.base, self.central, self.stack = base, central, stack
-        self.stacks = {}
+class HiddenNetwork(Network):
+    """A network in which some cannot be dialled."""
 
     async def join(self, name, files=(), *, hidden=False, **settings):
-        """Starts a peer that shares `files`; a hidden one is returned when it is attached to its relays."""
-        shared = self.base / name / "shared"
-        shared.mkdir(parents=True, exist_ok=True)
-        for path, data in dict(files).items():
-            (shared / path).write_bytes(data)
-        chosen = ServeSettings(
-            home=self.base / name / "home",
-            shared=shared,
-            centrals=(self.central.address,),
-            name=name,
-            listen="127.0.0.1:0",
-            join=(await self.central.invite()).to_text(),
-            advertise=NOWHERE if hidden else "",
-            **settings,
-        )
-        own = await self.stack.enter_async_context(contextlib.AsyncExitStack())
-        peer = await own.enter_async_context(running_peer(chosen))
-        self.stacks[name] = own
-        await peer.session.wait_live()
+        """Starts a peer that shares `files`; a hidden one is returned when it has told central so."""
+        peer = await super().join(name, files, advertise=NOWHERE if hidden else "", **settings)
         if hidden:
             await eventually(lambda: peer.experiment.verdict is Reachability.HIDDEN)
             await eventually(lambda: peer.session.live and not peer.contact().addresses)
-        await peer.library.wait_scanned()
-        for file in peer.library.files.values():
-            await peer.publisher.published(file.path, file.content_id, 10)
         return peer
-
-
-async def fetch(peer, path, directory):
-    directory.mkdir(parents=True, exist_ok=True)
-    response, _ = await peer.routes.list_files(pb2.ListFilesRequest(reference=path))
-    found = response.files[0]
-    entry = FileEntry(path=found.path, content_id=found.content_id, size_bytes=found.size_bytes)
-    transfer = peer.downloads.start(entry, str(directory))
-    await asyncio.wait([transfer.task], timeout=60)
-    return transfer
 
 
 @pytest.fixture
 async def network(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         central = await stack.enter_async_context(running_central(tmp_path / "central"))
-        yield Network(tmp_path, central, stack)
+        yield HiddenNetwork(tmp_path, central, stack)
 
 
 @pytest.fixture

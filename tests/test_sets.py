@@ -13,7 +13,7 @@ from peer import set_download, set_listing, small_files
 from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.peer_control_pb2 import FileSelection, StartSetDownloadRequest
-from tests.test_system import Network, eventually, noise
+from tests.network import Network, eventually, noise
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import random
 import stat
 
 import pytest
@@ -13,94 +12,11 @@ from central.server import running_central
 from core import errors
 from core.manifest import manifest_of
 from peer.daemon import running_peer
-from peer.settings import ServeSettings
 from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, PLACEMENT_STATE_PENDING, FileEntry
 from relevo.v1.peer_control_pb2 import RouteKind
-
-MIB = 1024 * 1024
-
-
-async def eventually(check, seconds=15.0):
-    """Waits until `check` answers something true, and returns it; `check` may be a coroutine function."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = check()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
-            await asyncio.sleep(0.02)
-
-
-class Network:
-    """A central, and peers that come and go."""
-
-    def __init__(self, base, central, stack):
-        self.base, self.central, self.stack = base, central, stack
-        self.stacks = {}
-
-    async def join(self, name, files=(), **settings):
-        """Starts a peer that shares `files`, a mapping of path to bytes, and returns it when all are published."""
-        shared = self.base / name / "shared"
-        for path, data in dict(files).items():
-            (shared / path).parent.mkdir(parents=True, exist_ok=True)
-            (shared / path).write_bytes(data)
-        shared.mkdir(parents=True, exist_ok=True)
-        token = await self.central.invite()
-        chosen = ServeSettings(
-            **{
-                "home": self.base / name / "home",
-                "shared": shared,
-                "centrals": (self.central.address,),
-                "name": name,
-                "listen": "127.0.0.1:0",
-                "join": token.to_text(),
-                **settings,
-            }
-        )
-        own = await self.stack.enter_async_context(contextlib.AsyncExitStack())
-        peer = await own.enter_async_context(running_peer(chosen))
-        self.stacks[name] = own
-        await peer.session.wait_live()
-        await peer.library.wait_scanned()
-        for file in peer.library.files.values():
-            await peer.publisher.published(file.path, file.content_id, 10)
-        return peer
-
-    async def leave(self, name):
-        await self.stacks.pop(name).aclose()
-
-    async def die(self, peer):
-        """Cuts a peer off as a crash would: no logout, no more answers."""
-        for task in peer._tasks:
-            task.cancel()
-        await asyncio.gather(*peer._tasks, return_exceptions=True)
-        peer.session.login = None
-        await peer.server.stop(0)
-
-
-async def files(peer, query=""):
-    response, _ = await peer.routes.list_files(pb2.ListFilesRequest(query=query))
-    return sorted(file.path for file in response.files)
-
-
-async def fetch(peer, path, directory):
-    """Downloads as `relevo get` does and returns the finished transfer."""
-    directory.mkdir(parents=True, exist_ok=True)
-    response, _ = await peer.routes.list_files(pb2.ListFilesRequest(reference=path))
-    found = response.files[0]
-    entry = FileEntry(
-        path=found.path,
-        content_id=found.content_id,
-        size_bytes=found.size_bytes,
-        modify_time=found.modify_time,
-        executable=found.executable,
-    )
-    transfer = peer.downloads.start(entry, str(directory))
-    await asyncio.wait([transfer.task], timeout=30)
-    return transfer
+from tests.network import MIB, Network, eventually, fetch, files, noise
 
 
 @pytest.fixture
@@ -108,10 +24,6 @@ async def network(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         central = await stack.enter_async_context(running_central(tmp_path / "central"))
         yield Network(tmp_path, central, stack)
-
-
-def noise(size, seed=1):
-    return random.Random(seed).randbytes(size)
 
 
 async def test_what_the_programs_keep_for_themselves_nobody_else_may_read(network, tmp_path):

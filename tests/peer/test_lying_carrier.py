@@ -14,7 +14,8 @@ from peer.carriers import LONG_REST
 from peer.carrying import DirectCarrier
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import SignedAnswer
-from tests.door import Network, at, eventually, lists, via
+from tests.door import DoorNetwork, at, lists, via
+from tests.network import eventually
 
 BEAT = "/relevo.v1.CentralDirectory/Beat"
 LOGIN = "/relevo.v1.CentralDirectory/Login"
@@ -63,7 +64,7 @@ async def stage(tmp_path, monkeypatch):
 
     monkeypatch.setattr(DirectCarrier, "carry", carry)
     async with contextlib.AsyncExitStack() as stack:
-        network = Network(tmp_path, stack)
+        network = DoorNetwork(tmp_path, stack)
         await network.start_central()
         ana, cho = await network.join("ana"), await network.join("cho")
         await network.door.shut()
