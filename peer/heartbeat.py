@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -27,28 +28,13 @@ MOVE_AGAIN = 0.5
 SHORTEST_PAUSE = 0.1
 
 
-class Beating(Protocol):
-    """Beats that are answered, in a task of their own.
+class Beating(ABC):
+    """Beats that are answered, in a task of their own from the moment it is made.
 
     Attributes:
         answered: set when central has answered a beat.
         ended: the task; done when central ended them in order, else it has the RelevoError.
     """
-
-    answered: asyncio.Event
-    ended: asyncio.Task[None]
-
-    def beat_soon(self) -> None:
-        """Has the next beat sent at once: it has news."""
-        ...
-
-    async def stop(self) -> None:
-        """Ends them; nothing is heard any more."""
-        ...
-
-
-class Heartbeat:
-    """Beats on a stream, from the moment it is made."""
 
     def __init__(
         self,
@@ -57,7 +43,7 @@ class Heartbeat:
         interval: Callable[[], float],
         hear: Callable[[pb2.HeartbeatResponse], None],
     ) -> None:
-        """Opens it.
+        """Begins.
 
         Args:
             central: whom to call.
@@ -66,11 +52,11 @@ class Heartbeat:
             hear: called in the event loop with each answer; returns at once.
         """
         self.answered = asyncio.Event()
+        self._central = central
         self._beat = beat
         self._interval = interval
         self._hear = hear
         self._soon = asyncio.Event()
-        self._call = central.Heartbeat()
         self.ended = asyncio.create_task(self._run())
 
     def beat_soon(self) -> None:
@@ -78,43 +64,52 @@ class Heartbeat:
         self._soon.set()
 
     async def stop(self) -> None:
-        """Ends it; nothing is heard any more."""
+        """Ends them; nothing is heard any more."""
         self.ended.cancel()
         await asyncio.gather(self.ended, return_exceptions=True)
 
+    @abstractmethod
     async def _run(self) -> None:
-        beats = asyncio.create_task(self._send())
+        """Beats until central ends it in order; raises the RelevoError for which it ends otherwise."""
+
+    async def _until_next(self) -> None:
+        """Waits from one beat to the next: the interval, less when there is news."""
+        interval = self._interval()
+        pause = min(interval, SHORTEST_PAUSE)
+        await asyncio.sleep(pause)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(interval - pause):
+                await self._soon.wait()
+
+
+class Heartbeat(Beating):
+    """Beats on a stream."""
+
+    async def _run(self) -> None:
+        call = self._central.Heartbeat()
+        beats = asyncio.create_task(self._send(call))
         try:
             # One read is outstanding at any time: a read that is given up cancels the whole stream.
-            async for response in self._call:
+            async for response in call:
                 self._hear(response)
                 self.answered.set()
         except (grpc.RpcError, asyncio.InvalidStateError) as error:
             raise from_rpc_error(error) from error
         finally:
             beats.cancel()
-            self._call.cancel()
+            call.cancel()
             await asyncio.gather(beats, return_exceptions=True)
 
-    async def _send(self) -> None:
+    async def _send(self, call: Any) -> None:
         sequence = 0
         try:
             while True:
                 sequence += 1
                 self._soon.clear()
-                await self._call.write(self._beat(sequence))
-                await until_next(self._interval(), self._soon)
+                await call.write(self._beat(sequence))
+                await self._until_next()
         except (grpc.RpcError, asyncio.InvalidStateError):
             return  # the reader sees the same end, with its reason
-
-
-async def until_next(interval: float, soon: asyncio.Event) -> None:
-    """Waits from one beat to the next: `interval` seconds, less when there is news."""
-    pause = min(interval, SHORTEST_PAUSE)
-    await asyncio.sleep(pause)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(interval - pause):
-            await soon.wait()
 
 
 async def kept_open(opened: Callable[[], Beating], moving: asyncio.Event) -> None:
