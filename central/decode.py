@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from central import fields
 from central.store import Batch, Entry, FileQuery, Order
+from core import checks
 from core.errors import InvalidInput, Unauthenticated
 from core.identity import peer_id_of
 from core.names import check_path, check_peer_name, normal
@@ -167,8 +168,8 @@ def _by_own_key(signed: SignedRequest, public_key: bytes, method: str, now: floa
 
 def envelope(signed: SignedRequest) -> SignedRequest:
     """Returns a signed request whose fields have the right form; its signature is not checked here."""
-    fields.peer_id(signed.author, "signed.author")
-    fields.hex_id(signed.request_id, "signed.request_id")
+    checks.peer_id(signed.author, "signed.author")
+    checks.hex_id(signed.request_id, "signed.request_id")
     fields.time(signed.create_time, "signed.create_time")
     if not 0 < len(signed.signature) <= _MAX_SIGNATURE:
         raise InvalidInput("signed.signature", f"a signature has 1 to {_MAX_SIGNATURE} bytes")
@@ -197,9 +198,9 @@ def farewell(signed: SignedRequest, public_key: bytes, now: float) -> Farewell:
 def caller(request: pb2.LogoutRequest | pb2.PublishFilesRequest) -> Caller:
     """Returns who makes a mutation."""
     return Caller(
-        fields.peer_id(request.peer_id),
-        fields.hex_id(request.session_id, "session_id"),
-        fields.hex_id(request.request_id, "request_id"),
+        checks.peer_id(request.peer_id),
+        checks.hex_id(request.session_id, "session_id"),
+        checks.hex_id(request.request_id, "request_id"),
     )
 
 
@@ -209,8 +210,8 @@ def beat(request: pb2.HeartbeatRequest) -> Beat:
         raise InvalidInput("sequence", "beats are counted from 1")
     fields.at_most(len(request.fetching_content_ids), fields.MAX_FETCHING, "fetching_content_ids")
     return Beat(
-        fields.peer_id(request.peer_id),
-        fields.hex_id(request.session_id, "session_id"),
+        checks.peer_id(request.peer_id),
+        checks.hex_id(request.session_id, "session_id"),
         request.sequence,
         fields.free_bytes(request.free_bytes),
         request.trust_version,
@@ -236,9 +237,9 @@ def report(request: pb2.ReportHolderRequest) -> Report:
     if request.fault not in {pb2.HOLDER_FAULT_LACKS_CONTENT, pb2.HOLDER_FAULT_WRONG_BYTES}:
         raise InvalidInput("fault", "say what the holder did")
     return Report(
-        fields.peer_id(request.peer_id),
-        fields.hex_id(request.session_id, "session_id"),
-        fields.peer_id(request.holder_peer_id, "holder_peer_id"),
+        checks.peer_id(request.peer_id),
+        checks.hex_id(request.session_id, "session_id"),
+        checks.peer_id(request.holder_peer_id, "holder_peer_id"),
     )
 
 
@@ -255,7 +256,7 @@ def batch(request: pb2.PublishFilesRequest) -> Batch:
     fields.distinct((*stored, *dropped), "stored_content_ids")
     declined = {}
     for index, copy in enumerate(request.declined):
-        declined[fields.hex_id(copy.placement_id, f"declined[{index}].placement_id")] = copy.reason
+        declined[checks.hex_id(copy.placement_id, f"declined[{index}].placement_id")] = copy.reason
         if len(copy.reason) > fields.MAX_REASON:
             raise InvalidInput(f"declined[{index}].reason", f"it is longer than {fields.MAX_REASON} characters")
     return Batch(fields.version(request.base_version, "base_version"), added, removed, stored, dropped, declined)

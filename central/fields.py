@@ -1,6 +1,5 @@
 """Checks of single fields: each returns the value, or says which field breaks which documented rule."""
 
-import re
 from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError, Message
@@ -9,7 +8,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from core.addresses import MOST_ADDRESSES, is_loopback, leads_astray, split_address
 from core.content import DIGEST_BYTES, MAX_SIZE
 from core.errors import InvalidInput
-from core.identity import PEER_ID
 from core.life import NONCE_BYTES
 from core.names import printable
 from core.times import from_timestamp
@@ -19,25 +17,10 @@ MAX_BATCH = 1000
 MAX_LOCATED = 500
 MAX_FETCHING = 64
 MAX_REASON = 500
-_HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
 # What the storage engines can keep in an integer.
 _MAX_INTEGER = 2**63 - 1
 # 0001-01-01 and the end of 9999-12-31, which is what a Timestamp may hold.
 _MIN_SECONDS, _MAX_SECONDS = -62_135_596_800, 253_402_300_799
-
-
-def peer_id(value: str, field: str = "peer_id") -> str:
-    """Returns a peer id: 52 characters of lowercase base32."""
-    if not PEER_ID.fullmatch(value):
-        raise InvalidInput(field, "a peer id is 52 characters of a-z and 2-7")
-    return value
-
-
-def hex_id(value: str, field: str) -> str:
-    """Returns an id of 32 hexadecimal digits."""
-    if not _HEX_ID.fullmatch(value):
-        raise InvalidInput(field, "it is not 32 hexadecimal digits")
-    return value
 
 
 def content_id(value: bytes, field: str = "content_id") -> bytes:

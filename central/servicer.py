@@ -13,6 +13,7 @@ from central.directory import Directory
 from central.heartbeats import Heartbeats
 from central.single_beats import SingleBeats
 from central.turns import Turns
+from core import checks
 from core.access import caller
 from core.addresses import observed
 from core.callers import who_calls
@@ -50,7 +51,7 @@ class DirectoryServicer(CentralDirectoryServicer):
         return pb2.LogoutResponse.FromString(await self._sessions.logout(author))
 
     async def GetNeighbours(self, request: pb2.GetNeighboursRequest, context: Any) -> pb2.GetNeighboursResponse:
-        neighbours = self._sessions.neighbours(fields.peer_id(request.peer_id))
+        neighbours = self._sessions.neighbours(checks.peer_id(request.peer_id))
         return pb2.GetNeighboursResponse(neighbours=neighbours)
 
     async def ListPeers(self, request: pb2.ListPeersRequest, context: Any) -> pb2.ListPeersResponse:
@@ -87,7 +88,7 @@ class DirectoryServicer(CentralDirectoryServicer):
         return pb2.EndPlacementResponse.FromString(await self._placements.end_placement(request.signed))
 
     async def GetPlacement(self, request: pb2.GetPlacementRequest, context: Any) -> pb2.GetPlacementResponse:
-        placement_id = fields.hex_id(request.placement_id, "placement_id")
+        placement_id = checks.hex_id(request.placement_id, "placement_id")
         found = await self._turns.run(who_calls(context), lambda: self._placements.get_placement(placement_id))
         return pb2.GetPlacementResponse(placement=found)
 
@@ -98,7 +99,7 @@ class DirectoryServicer(CentralDirectoryServicer):
         return pb2.ReportHolderResponse()
 
     async def ReportProbe(self, request: pb2.ReportProbeRequest, context: Any) -> pb2.ReportProbeResponse:
-        suspect, nonce = fields.peer_id(request.suspect_peer_id, "suspect_peer_id"), fields.nonce(request.nonce)
+        suspect, nonce = checks.peer_id(request.suspect_peer_id, "suspect_peer_id"), fields.nonce(request.nonce)
         self._suspects.proved(suspect, nonce, request.signature)
         return pb2.ReportProbeResponse()
 

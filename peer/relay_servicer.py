@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from core import checks
 from core.access import caller
 from core.addresses import observed
 from core.callers import who_calls
@@ -175,12 +176,12 @@ class RelayServicer(PeerRelayServicer):
         await self._relaying.serve(requests, context)
 
     async def Deliver(self, request: pb2.DeliverRequest, context: "Context") -> pb2.DeliverResponse:
-        caller().check_is(checked.peer_id(request.peer_id, "peer_id"))
+        caller().check_is(checks.peer_id(request.peer_id, "peer_id"))
         self._relaying.deliver(request)
         return pb2.DeliverResponse()
 
     async def Invite(self, request: pb2.InviteRequest, context: "Context") -> pb2.InviteResponse:
-        holder = checked.peer_id(request.holder_peer_id, "holder_peer_id")
+        holder = checks.peer_id(request.holder_peer_id, "holder_peer_id")
         invitation = checked.invitation(request.invitation)
         caller().check_is(invitation.host.peer_id)
         self._relaying.forward_invitation(holder, invitation)
@@ -188,7 +189,7 @@ class RelayServicer(PeerRelayServicer):
 
     def _is_anothers(self, request: Any) -> bool:
         named: str = request.holder_peer_id
-        return bool(named) and checked.peer_id(named, "holder_peer_id") != self._relaying.self_id
+        return bool(named) and checks.peer_id(named, "holder_peer_id") != self._relaying.self_id
 
     async def _relayed(self, call: "_GrpcCall", holder: str, wanted: pb2.Order) -> bytes:
         """Returns what an attached peer answers; its own bytes, which nobody reads here."""

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from core import checks
 from core.access import caller
 from core.errors import Busy, InvalidInput, NotFound, Refused, RelevoError, Unreachable
 from core.names import printable
 from core.shares import Shares
 from core.times import to_duration
-from peer import checked
 from peer.attached import Attached
 from peer.limiter import Limiter
 from peer.relay_shares import RelayShares
@@ -97,9 +97,9 @@ class Relaying:
         first = await _next(requests)
         if first is None:
             raise InvalidInput("peer_id", f"no beat came within {LEASE:g} s of opening the stream")
-        caller().check_is(checked.peer_id(first.peer_id, "peer_id"))
+        caller().check_is(checks.peer_id(first.peer_id, "peer_id"))
         if first.invitation:
-            checked.hex_id(first.invitation, "invitation")
+            checks.hex_id(first.invitation, "invitation")
         attached = self._attach(first)
         reader = asyncio.create_task(self._read(attached, first, requests))
         writer = asyncio.create_task(attached.write(context.write))

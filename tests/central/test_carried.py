@@ -213,7 +213,9 @@ async def test_a_member_that_was_revoked_gets_in_through_nobody(secure_network):
 async def test_a_certificate_is_renewed_through_another(carried):
     signed = carried.author.signed(RENEW, RenewResponse())
     request = RenewRequest(signed=signed, public_key=carried.author.identity.public_key)
+    before = carried.author.certificates
     answer = await carried.call(RENEW, request, RenewResponse)
+    assert tuple(answer.membership.certificates) != before
     await carried.author.take(answer.membership)
     await carried.author.login()
 

@@ -893,7 +893,7 @@ DEFENCES = (
     ),
     _defence(
         "peer/relaying.py",
-        """        caller().check_is(checked.peer_id(first.peer_id, "peer_id"))
+        """        caller().check_is(checks.peer_id(first.peer_id, "peer_id"))
 """,
         "",
         "test_nobody_attaches_delivers_or_invites_in_anothers_name",
