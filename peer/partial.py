@@ -21,6 +21,7 @@ from peer import rooted
 from peer.disk_errors import disk_error
 from peer.kernel import start_writing
 from peer.library.hashing import hash_file
+from peer.library.selection import OWN_BEGIN
 from peer.reflink import copy_file
 from peer.rooted import Stamp
 from peer.targets import exists_already
@@ -35,7 +36,7 @@ _STOPPED = "the download was stopped"
 
 def partial_name(content_id: bytes, beneath: str = "") -> str:
     """Returns the name of the file in progress for a content, in a directory whose relative path is `beneath`."""
-    name = f".relevo-{content_id.hex()[:32]}.part"
+    name = f"{OWN_BEGIN}{content_id.hex()[:32]}.part"
     return f"{beneath}/{name}" if beneath else name
 
 

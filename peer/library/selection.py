@@ -5,7 +5,10 @@ import stat
 from core.content import MAX_SIZE
 from core.names import MAX_PART_BYTES, MAX_PATH_BYTES, normal, path_problem
 
-# Names under which programs keep what is not finished. Hidden names, `.relevo-…` among them, are passed over anyway.
+# What this program keeps beneath a shared directory begins so: files in progress, and copies that are being made.
+OWN_BEGIN = ".relevo-"
+# Names under which programs keep what is not finished. Hidden names, this program's own among them, are passed over
+# anyway.
 UNFINISHED_ENDS = (".part", ".partial", ".crdownload", ".download", ".tmp", "~")
 UNFINISHED_STARTS = ("~$",)
 # Refusal without a reason: hidden and ignored files are what the user meant to keep, and are not listed.

@@ -12,6 +12,7 @@ from core.errors import NotFound, NotPossible, RelevoError
 from core.names import printable
 from peer import reflink, rooted
 from peer.library.ignore import reason_of
+from peer.library.selection import OWN_BEGIN
 from peer.rooted import Stamp
 
 _ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
@@ -40,7 +41,7 @@ def regular_status(location: Path) -> os.stat_result:
 
 def temporary_prefix(home: Path) -> str:
     """Returns how the names of this peer's unfinished copies begin; other peers may share the same directory."""
-    return f".relevo-put-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}-"
+    return f"{OWN_BEGIN}put-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}-"
 
 
 def remove_leftovers(root: Path, prefix: str) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from watchfiles import watch
 
+from peer.library.selection import OWN_BEGIN
+
 log = logging.getLogger("relevo.library")
 _STEP_MS = 50
 _MOST_MS = 250
@@ -88,9 +90,14 @@ class Watcher:
                 self._report(scopes)
 
     def scopes_of(self, paths: Iterable[str]) -> set[str]:
-        """Returns the relative paths to look at; a name that was garbled on its way becomes its directory."""
+        """Returns the relative paths to look at; a name that was garbled on its way becomes its directory.
+
+        What this program has in progress is none: it is written to all the time, and is another name when it is done.
+        """
         scopes: set[str] = set()
         for path in paths:
+            if path.rpartition("/")[2].startswith(OWN_BEGIN):
+                continue
             relative = path.removeprefix(self._prefix) if path.startswith(self._prefix) else ""
             while "\N{REPLACEMENT CHARACTER}" in relative:
                 relative = relative.rpartition("/")[0]

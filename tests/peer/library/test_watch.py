@@ -91,3 +91,15 @@ def test_a_look_that_comes_after_the_end_watches_nothing(tmp_path, reports):
     watch.stop()
     assert not watch.check()
     assert not [thread for thread in threading.enumerate() if thread.name == "relevo-watch"]
+
+
+def test_what_is_in_progress_is_not_looked_at_and_what_it_becomes_is(tmp_path, watcher, reports):
+    watcher.start()
+    assert reports.get(timeout=20) == {""}
+    partial = tmp_path / ".relevo-0123.part"
+    partial.write_bytes(b"x")
+    (tmp_path / "other").write_bytes(b"x")
+    seen = _next(reports, "other")
+    partial.rename(tmp_path / "whole")
+    seen |= _next(reports, "whole")
+    assert partial.name not in seen
