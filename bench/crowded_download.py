@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.cases import least_time
 from bench.programs import Failed, Programs, until
 from bench.scenery import MIB, Peer, listed, random_name, same, seconds
-from bench.swarm import least_time
 from peer.commands.client import Daemon
 from peer.commands.show import rate, span
 from peer.rate_limit import BURST

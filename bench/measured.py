@@ -67,6 +67,18 @@ def peak(pid: int) -> int:
     return 0
 
 
+def processors() -> tuple[int, int]:
+    """Returns the time that all processors have worked, and all their time, in ticks."""
+    times = [int(field) for field in Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:9]]
+    idle = times[3] + times[4]
+    return sum(times) - idle, sum(times)
+
+
+def busy(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """Returns the part of the machine's processors that was used between two readings of `processors`, 0 to 1."""
+    return (after[0] - before[0]) / max(1, after[1] - before[1])
+
+
 def fault_in(size: int) -> None:
     """Has the system's next `size` bytes of free memory be real ones.
 

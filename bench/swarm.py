@@ -5,22 +5,24 @@ Real daemons, TLS and tokens as they come, each in a network namespace of its ow
 receive d_i, no scheme ends before max(F/u, F/min d_i, N·F/(u + Σu_i)) (Kumar and Ross, "Peer-assisted file
 distribution: the minimum distribution time", 2006). The rates are those of one plain TCP stream between two such hosts.
 The clock of each downloader runs from when its daemon has taken the download to when the file is in place.
+Chains (bench/chain.py) show how near to the links gRPC in Python gets with so many processes on this machine.
 """
 
 import hashlib
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
+from bench.cases import HEAD, MBIT, PATIENCE, Case, Result, least_time, row
+from bench.chain import Chain
 from bench.hosts import Host, Hosts, missing, plain_stream
+from bench.measured import busy, processors
 from bench.programs import Failed, Programs, until
 from bench.scenery import MIB, Peer, random_name, write_random
 from core.content import Layout
@@ -28,57 +30,6 @@ from core.times import from_timestamp
 from peer.commands.client import Daemon
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.content_pb2 import CatalogueFile
-
-MBIT = 1e6
-PATIENCE = 300.0
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is measured.
-
-    Attributes:
-        name: says it in a few words.
-        downloaders: how many.
-        mib: size of the file.
-        mbit: rate of every link, each way.
-        slow: part of that which the last downloader's link sends.
-        apart: seconds from one downloader's start to the next one's.
-        kill: whether the first holder is killed as soon as the others have every block together.
-    """
-
-    name: str
-    downloaders: int
-    mib: int
-    mbit: float
-    slow: float = 1.0
-    apart: float = 0.0
-    kill: bool = False
-
-
-@dataclass
-class Result:
-    """What came out.
-
-    Attributes:
-        bound: least seconds in which the last could have finished, or each newcomer of those who come one by one.
-        seconds: of each downloader, in the order in which they began.
-        copies: of the file that the first holder sent.
-        busy: part of the machine's processors that was used meanwhile: near 1 the machine is slower than the links are.
-    """
-
-    case: Case
-    rate: float
-    bound: float
-    seconds: list[float] = field(default_factory=list)
-    copies: float = 0.0
-    busy: float = 0.0
-
-    @property
-    def ratio(self) -> float:
-        """The slowest downloader's time to the bound."""
-        return max(self.seconds) / self.bound
-
 
 CASES = (
     Case("8 peers", 8, 64, 50),
@@ -89,12 +40,9 @@ CASES = (
     Case("8 peers, one every 2 s", 8, 64, 50, apart=2.0),
     Case("8 peers, first holder killed", 8, 64, 50, kill=True),
     Case("16 peers, fast links", 16, 64, 50),
+    Case("a chain of 16, gRPC alone", 16, 64, 50, chain=True),
+    Case("a chain of 16, gRPC alone", 16, 32, 20, chain=True),
 )
-
-
-def least_time(size: float, up: float, ups: list[float], downs: list[float]) -> float:
-    """Returns the seconds before which no scheme ends; rates in bytes a second."""
-    return max(size / up, size / min(downs), len(ups) * size / (up + sum(ups)))
 
 
 class Swarm:
@@ -145,7 +93,7 @@ class Swarm:
         daemons = [Daemon(peer.home) for peer in self._peers]
         file = until("the file is listed everywhere", lambda: _listed(daemons, name), 60)
         until("everybody is connected", lambda: [1 for one in daemons if len(list(one.peers())) > case.downloaders], 30)
-        before = _processors()
+        before = processors()
 
         def start(number: int) -> str:
             time.sleep(case.apart * number)
@@ -155,8 +103,7 @@ class Swarm:
             running = list(zip(daemons, together.map(start, range(len(daemons))), strict=True))
         sent = self._kill_when_spread(running) if case.kill else None
         transfers = [self._ended(daemon, transfer_id) for daemon, transfer_id in running]
-        used, whole = (now - then for now, then in zip(_processors(), before, strict=True))
-        result.busy = used / whole
+        result.busy = busy(before, processors())
         result.seconds = [from_timestamp(one.end_time) - from_timestamp(one.start_time) for one in transfers]
         if sent is None:
             with Daemon(self._holder.home) as holder:
@@ -197,13 +144,6 @@ class Swarm:
         return transfer
 
 
-def _processors() -> tuple[int, int]:
-    """Returns the time that all processors have worked, and all their time, in ticks."""
-    times = [int(field) for field in Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:9]]
-    idle = times[3] + times[4]
-    return sum(times) - idle, sum(times)
-
-
 def _listed(daemons: list[Daemon], name: str) -> CatalogueFile | None:
     for daemon in daemons:
         found = list(daemon.files(name))
@@ -239,25 +179,8 @@ def measured(case: Case) -> Result:
     """Runs one case from nothing, and leaves nothing behind."""
     directory = tempfile.TemporaryDirectory(prefix="relevo-swarm-")
     with directory as base, Hosts() as hosts, Programs(Path(base)) as programs:
-        return Swarm(case, programs, hosts).run()
-
-
-HEAD = ("case", "file, links", "least time", "last", "ratio", "median", "copies by the first holder", "processors busy")
-
-
-def row(result: Result) -> tuple[str, ...]:
-    """Returns a result as a row of the table."""
-    case = result.case
-    return (
-        case.name,
-        f"{case.mib} MiB, {case.mbit:.0f} Mbit/s",
-        f"{result.bound:.1f} s",
-        f"{max(result.seconds):.1f} s",
-        f"{result.ratio:.2f}",
-        f"{statistics.median(result.seconds) / result.bound:.2f}",
-        f"{result.copies:.2f}",
-        f"{100 * result.busy:.0f} %",
-    )
+        kind = Chain if case.chain else Swarm
+        return kind(case, programs, hosts).run()
 
 
 @click.command()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
+from bench.cases import HEAD, MBIT, Case, Result, least_time, row
 from bench.scenery import MIB
-from bench.swarm import HEAD, MBIT, Case, Result, least_time, row
 from bench.swarm_member import Times
 from bench.swarm_plot import plot
 from bench.swarm_world import FIRST, World

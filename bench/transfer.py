@@ -1,7 +1,8 @@
 """`python -m bench.transfer`: one file from one peer to another, beside other programs, in alternating rounds.
 
-Over loopback, from a warm page cache to a disk: Relevo in plaintext and with TLS; libtorrent; nginx and curl with a
-hash over the result, in plaintext and with TLS; and a bare sendfile. Then Relevo and curl over a line with a delay.
+Over loopback, from a warm page cache to a disk: Relevo in plaintext and with TLS; the same by gRPC alone, which is the
+most that Relevo could reach; libtorrent; nginx and curl with a hash over the result, in plaintext and with TLS; and a
+bare sendfile. Then Relevo and curl over a line with a delay.
 Every file is synced before its time is taken, by Relevo itself or in its place. It prints medians, and ratios round by
 round.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from bench.bare import Bare
 from bench.delaying import tcp_window
 from bench.measured import Reading, Trial, fault_in, medians, ratios
 from bench.pair import Pair
@@ -29,9 +31,11 @@ _MOST_MEMORY = 2 << 30
 # Fetches into an empty directory.
 Fetch = Callable[[Path], Trial]
 
-PLAIN, TLS, TORRENT, CURL, CURL_TLS, SENDFILE = (
+PLAIN, TLS, BARE, BARE_TLS, TORRENT, CURL, CURL_TLS, SENDFILE = (
     "Relevo, plaintext",
     "Relevo, TLS",
+    "gRPC alone",
+    "gRPC alone, TLS",
     "libtorrent",
     "curl and hash",
     "curl and hash, TLS",
@@ -48,10 +52,15 @@ def _cpu(trial: Trial) -> float:
 
 
 PAIRS: tuple[tuple[str, str, str, Reading], ...] = (
+    ("rate, plaintext / gRPC alone", PLAIN, BARE, _rate),
+    ("rate, TLS / gRPC alone with TLS", TLS, BARE_TLS, _rate),
+    ("CPU, TLS / gRPC alone with TLS", TLS, BARE_TLS, _cpu),
     ("rate, plaintext / libtorrent", PLAIN, TORRENT, _rate),
     ("rate, TLS / libtorrent", TLS, TORRENT, _rate),
     ("rate, plaintext / curl and hash", PLAIN, CURL, _rate),
     ("rate, TLS / curl and hash with TLS", TLS, CURL_TLS, _rate),
+    ("rate, gRPC alone / libtorrent", BARE, TORRENT, _rate),
+    ("rate, gRPC alone with TLS / curl and hash with TLS", BARE_TLS, CURL_TLS, _rate),
     ("rate, plaintext / sendfile", PLAIN, SENDFILE, _rate),
     ("CPU, plaintext / libtorrent", PLAIN, TORRENT, _cpu),
     ("CPU, TLS / libtorrent", TLS, TORRENT, _cpu),
@@ -83,6 +92,8 @@ def over_loopback(programs: Programs, file: Path, rounds: int) -> dict[str, list
     contenders: dict[str, Fetch] = {
         PLAIN: Pair(programs, "plain", file.parent, tls=False).fetch,
         TLS: Pair(programs, "tls", file.parent, tls=True).fetch,
+        BARE: Bare(programs, file, tls=False).fetch,
+        BARE_TLS: Bare(programs, file, tls=True).fetch,
         TORRENT: Torrent(programs, file).fetch,
         CURL: web.fetch,
         CURL_TLS: lambda directory: web.fetch(directory, tls=True),

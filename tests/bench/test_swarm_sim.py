@@ -5,8 +5,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from bench.cases import Case, least_time
 from bench.links import Link, Links
-from bench.swarm import Case, least_time
 from bench.swarm_plot import plot
 from bench.swarm_sim import simulated
 
