@@ -27,9 +27,10 @@ from heapq import heapify, heappop, heapreplace
 
 from core.content import Layout
 from peer.asks import Ask, Asks, Holder
-from peer.block_sets import every, lowest, set_of
+from peer.block_sets import lowest, set_of
 from peer.budget import Share
-from peer.pace import Pace, PaceLimits
+from peer.company import Company
+from peer.pace import PaceLimits
 from peer.steps import (
     Arrived,
     Cancel,
@@ -58,10 +59,6 @@ _NEVER = float("inf")
 # Fewer blocks on their way than this are too few to fill a link, and so many asks are then made for blocks of any hand.
 _HUNGRY = 6
 _HUNGRY_ASKS = 2
-# Of more peers than this that fetch the content too, so many are asked, and for blocks of any hand: what came to one of
-# very many first hand would be late everywhere if nobody else passed it on.
-_CROWD = 20
-_ASKED_OF_CROWD = 10
 # Answers in a row that brought nothing new, after which a holder rests.
 _VAIN = 8
 _VAIN_REST = 0.5
@@ -101,16 +98,12 @@ class Download:
         self._size = min(layout.block_size, layout.size)
         self._start = seed % max(layout.block_count, 1)
         self._lacking = set_of(missing)
-        self._spreads = False
-        self._holders: dict[str, Holder] = {}
-        self._dropped: set[str] = set()
+        self._company = Company(layout.block_count, limits.pace)
         self._asks = Asks(self._size, share)
         self._now = float("-inf")
         self._said_stuck = False
         self._said_finished = False
-        # Whether anybody is known who fetches the content too, and whether they are very many; how many blocks come in
-        # time, and how many asks of any hand wait.
-        self._others = self._crowded = False
+        # How many blocks come in time, and how many asks of any hand wait.
         self._coming = self._unknown = 0
 
     @property
@@ -146,7 +139,7 @@ class Download:
             return None
         times = [ask.deadline for ask in self._asks.open.values()]
         times += [ask.overdue_at for ask in self._asks.open.values()]
-        times += [holder.pace.rests_until for holder in self._holders.values()]
+        times += self._company.rest_ends()
         return min((time for time in times if self._now < time < _NEVER), default=None)
 
     def _take(self, event: Event, now: float) -> Iterable[Decision]:
@@ -182,29 +175,14 @@ class Download:
         return ()
 
     def _join(self, name: str, *, complete: bool) -> None:
-        if name in self._dropped:
-            return
-        holder = self._holders.get(name)
-        if holder is None:
-            self._holders[name] = Holder(name, Pace(self._limits.pace), complete)
-        elif complete:
-            holder.complete = True
-        self._said_stuck = False
-        self._share_out()
-
-    def _share_out(self) -> None:
-        """Gives each complete holder its share of the blocks: the same one, whoever shares them out."""
-        complete = sorted(name for name, holder in self._holders.items() if holder.complete)
-        self._spreads = len(complete) < max(2, len(self._holders))
-        for rank, name in enumerate(complete):
-            self._holders[name].share = every(self._layout.block_count, len(complete), rank)
+        if self._company.join(name, complete=complete):
+            self._said_stuck = False
 
     def _remove(self, name: str) -> Iterator[Decision]:
         """Forgets a holder. What has arrived from it is still checked and stored."""
-        holder = self._holders.pop(name, None)
+        holder = self._company.leave(name)
         if holder is not None:
             yield from self._cancel([ask for ask in self._asks.open.values() if ask.holder is holder])
-            self._share_out()
 
     def _cancel(self, asks: list[Ask]) -> Iterator[Decision]:
         for ask in asks:
@@ -265,7 +243,7 @@ class Download:
             self._in_vain(ask.holder, now)
         else:
             ask.holder.waited = ask.first_hand
-            self._holders[ask.holder.name] = self._holders.pop(ask.holder.name)  # others of a crowd come before it now
+            self._company.goes_last(ask.holder)
         self._asks.release(number)
         ask.holder.pace.withdrawn(self._size)
 
@@ -286,10 +264,10 @@ class Download:
 
     def _drop(self, number: int, reason: str, *, for_good: bool) -> Iterator[Decision]:
         ask = self._asks.release(number)
-        if ask is None or ask.holder.name in self._dropped:
+        if ask is None or self._company.is_banned(ask.holder):
             return
         if for_good:
-            self._dropped.add(ask.holder.name)
+            self._company.ban(ask.holder.name)
         yield from self._remove(ask.holder.name)
         yield Dropped(ask.holder.name, reason, for_good)
 
@@ -311,7 +289,7 @@ class Download:
             holder.pace.busy(self._size, event.retry_after, now)
             return
         holder.pace.failed(self._size, ask.asked_at, now, late=late)
-        if not holder.complete and holder.pace.failures >= _MOST_FAILURES and self._holders.get(holder.name) is holder:
+        if not holder.complete and holder.pace.failures >= _MOST_FAILURES and self._company.has(holder):
             yield from self._remove(holder.name)
             yield Dropped(holder.name, "it does not answer", for_good=False)
 
@@ -341,8 +319,8 @@ class Download:
 
         Who failed comes after who did not: else silent holders, taking turns, could hold the whole budget for ever.
         """
-        self._survey(now)
-        places = enumerate(holder for holder in self._company(now) if holder.pace.has_room(now))
+        self._coming, self._unknown = self._asks.in_time(now)
+        places = enumerate(holder for holder in self._company.asked(now) if holder.pace.has_room(now))
         able = [(holder.pace.preference(self._size), place, holder) for place, holder in places]
         heapify(able)
         while able:
@@ -356,19 +334,6 @@ class Download:
                 heappop(able)
         self._asks.all_are_made()
 
-    def _survey(self, now: float) -> None:
-        """Counts, once for all asks that are made now, who else fetches the content, and what comes in time."""
-        partial = sum(not holder.complete for holder in self._holders.values())
-        self._others, self._crowded = partial > 0, partial > _CROWD
-        self._coming, self._unknown = self._asks.in_time(now)
-
-    def _company(self, now: float) -> list[Holder]:
-        """Returns the holders that are asked: of a crowd that fetches the content too, the first that do not rest."""
-        if not self._crowded:
-            return list(self._holders.values())
-        partial = [each for each in self._holders.values() if not each.complete and each.pace.rests_until <= now]
-        return [each for each in self._holders.values() if each.complete] + partial[:_ASKED_OF_CROWD]
-
     def _wish(self, holder: Holder, now: float) -> Fetch | None:
         """Returns what to ask of a holder that has room; None when there is nothing, or no budget for it."""
         free = self._free
@@ -378,18 +343,18 @@ class Download:
                 holder.waiting < 1 or (self._hungry and free.bit_count() > self._asks.waiting_for_any_hand(holder))
             ):
                 return self._ask(holder, now, lacking=free)
-        elif not self._spreads:
+        elif not self._company.spreads:
             if free:
                 return self._ask(holder, now, index=lowest(free & ~holder.failed or free, self._start))
         else:
             share = free & holder.share & ~holder.failed
-            if share.bit_count() > holder.waiting and (holder.waiting < 1 or not self._others or self._hungry):
+            if share.bit_count() > holder.waiting and (holder.waiting < 1 or not self._company.others or self._hungry):
                 return self._ask(holder, now, lacking=share)
             # What the others have not been asked for yet, or do not give.
             rest = free & ~share
             if rest and share.bit_count() <= holder.waiting and free.bit_count() > self._asks.to_be_chosen(now):
                 return self._ask(holder, now, index=lowest(rest & ~holder.failed or rest, self._start))
-        if not self._others or self._hungry:
+        if not self._company.others or self._hungry:
             index = self._overdue(holder, now)
             if index is not None:
                 return self._ask(holder, now, index=index)
@@ -398,14 +363,14 @@ class Download:
     @property
     def _hungry(self) -> bool:
         """Whether so little comes in time that what comes second hand is welcome; by few asks, lest it come twice."""
-        return self._coming < _HUNGRY and (self._crowded or self._unknown < _HUNGRY_ASKS)
+        return self._coming < _HUNGRY and (self._company.crowded or self._unknown < _HUNGRY_ASKS)
 
     def _overdue(self, holder: Holder, now: float) -> int | None:
         """Returns a block that is overdue elsewhere, that only one holder has been asked for; the oldest first.
 
         Who is fetching the content too may not have it, and is asked only where no other complete holder can be.
         """
-        complete = [other for other in self._holders.values() if other.complete]
+        complete = self._company.complete()
         for ask in self._asks.overdue(now):
             tried = ask.holder is holder or holder.failed >> (ask.index or 0) & 1
             if not tried and (holder.complete or all(other is ask.holder for other in complete)):
@@ -417,7 +382,7 @@ class Download:
         counted = holder.complete or index is not None
         if counted and not self._asks.has_room():
             return None
-        patient = self._others and not self._crowded and not self._hungry and not holder.waited
+        patient = self._company.others and not self._company.crowded and not self._hungry and not holder.waited
         first_hand = index is None and patient
         deadline = now + holder.pace.deadline(self._size) + (self._limits.patience if index is None else 0.0)
         overdue_at = now + self._limits.pace.overdue

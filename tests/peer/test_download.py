@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from core.content import MAX_BLOCK, Layout
-from peer import download as module
-from peer import steps
+from peer import company, steps
 from peer.budget import Budget
 from peer.download import Download, DownloadLimits
 from peer.pace import Pace, PaceLimits
@@ -122,7 +121,7 @@ class Swarm(RuleBasedStateMachine):
         self.stuck = self.stuck and not self.waiting and not self.storing
         for name in asked:  # a window may shrink below what is under way, but nothing is asked beyond it
             under_way = sum(ask.fetch.holder == name for ask in self.waiting.values())
-            assert under_way <= self.download._holders[name].pace.window
+            assert under_way <= self.download._company.holders[name].pace.window
         return decisions
 
     def go(self, name):
@@ -305,7 +304,7 @@ class Swarm(RuleBasedStateMachine):
         if not hasattr(self, "download"):
             return
         asked = Counter(ask.fetch.holder for ask in self.waiting.values())
-        for name, holder in self.download._holders.items():
+        for name, holder in self.download._company.holders.items():
             assert holder.pace.in_flight == asked[name] <= 16
             assert holder.waiting == sum(ask.index is None for ask in self.waiting.values() if ask.fetch.holder == name)
         assert self.in_flight == self.share.taken
@@ -328,7 +327,7 @@ class Swarm(RuleBasedStateMachine):
         any_hand = sum(ask.index is None and not ask.fetch.first_hand for ask in self.waiting.values())
         hungry = len(self.coming) < HUNGRY and any_hand < HUNGRY_ASKS
         for name, complete in self.present.items():
-            holder = self.download._holders[name]
+            holder = self.download._company.holders[name]
             if not holder.pace.has_room(self.now):
                 continue
             if not complete:
@@ -355,7 +354,7 @@ class Swarm(RuleBasedStateMachine):
         assert bool(self.waiting or self.storing or over or self.stuck or not self.present or self.resting())
 
     def resting(self):
-        return any(holder.pace.rests_until > self.now for holder in self.download._holders.values())
+        return any(holder.pace.rests_until > self.now for holder in self.download._company.holders.values())
 
     def teardown(self):
         """From here on only honest helpers answer, who hold every block together: each comes exactly once."""
@@ -687,7 +686,7 @@ def test_a_second_answer_that_comes_while_the_first_is_checked_is_not_stored():
 @pytest.mark.parametrize("most", [1, 4])
 @pytest.mark.parametrize("silent", [True, False])
 def test_one_that_fetches_too_and_fails_again_and_again_is_given_up_until_it_joins_again(monkeypatch, silent, most):
-    monkeypatch.setattr(module, "_MOST_FAILURES", most)
+    monkeypatch.setattr("peer.download._MOST_FAILURES", most)
     download, now, ended, dropped = start(9), 0.0, [], []
     waiting = join(download, "p", complete=False)
     while not dropped:
@@ -947,7 +946,7 @@ def test_a_window_stays_within_its_bounds_whatever_happens(happenings):
 
 def crowded(*, blocks=40):
     download = start(blocks)
-    joined = [steps.HolderJoined(f"peer-{number:02}", complete=False) for number in range(module._CROWD + 1)]
+    joined = [steps.HolderJoined(f"peer-{number:02}", complete=False) for number in range(company._CROWD + 1)]
     return download, fetches(download.handle_all([steps.HolderJoined("whole"), *joined], 0.0))
 
 
