@@ -121,6 +121,22 @@ class DoorNetwork(Network):
         await self._stacks.pop(name).aclose()
 
 
+@contextlib.asynccontextmanager
+async def staying(network, peer):
+    """Checks that central has the peer all the while."""
+    gone = []
+
+    async def watch():
+        while True:
+            gone.extend([1] if peer.identity.peer_id not in network.roster else [])
+            await asyncio.sleep(0.01)
+
+    watching = asyncio.create_task(watch())
+    yield
+    watching.cancel()
+    assert not gone, "it was withdrawn for a while"
+
+
 def at(peer):
     return f"127.0.0.1:{peer.server.port}"
 

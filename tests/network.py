@@ -5,11 +5,14 @@ import contextlib
 import random
 
 from peer.daemon import running_peer
+from peer.reachability import Reachability
 from peer.settings import ServeSettings
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry
 
 MIB = 1024 * 1024
+# Where nobody listens: whoever says that it is reached there cannot be dialled.
+NOWHERE = "127.0.0.1:1"
 
 
 async def eventually(check, seconds=40.0):
@@ -22,6 +25,12 @@ async def eventually(check, seconds=40.0):
             if found:
                 return found
             await asyncio.sleep(0.02)
+
+
+async def found_hidden(peer):
+    """Waits until a peer knows that nobody can dial it, and has told central so."""
+    await eventually(lambda: peer.experiment.verdict is Reachability.HIDDEN)
+    await eventually(lambda: peer.session.live and not peer.contact().addresses)
 
 
 class Network:

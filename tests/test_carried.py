@@ -15,7 +15,7 @@ from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, FileEntry
-from tests.door import DoorNetwork, at, lists, via
+from tests.door import DoorNetwork, at, lists, staying, via
 from tests.network import eventually
 
 
@@ -40,22 +40,6 @@ async def fetched(peer, file, directory):
     await asyncio.wait([transfer.task], timeout=40)
     assert transfer.state is State.DONE, transfer.error
     return (directory / file.path).read_bytes()
-
-
-@contextlib.asynccontextmanager
-async def staying(network, peer):
-    """Checks that central has the peer all the while."""
-    gone = []
-
-    async def watch():
-        while True:
-            gone.extend([1] if peer.identity.peer_id not in network.roster else [])
-            await asyncio.sleep(0.01)
-
-    watching = asyncio.create_task(watch())
-    yield
-    watching.cancel()
-    assert not gone, "it was withdrawn for a while"
 
 
 async def test_a_peer_that_does_not_reach_central_joins_shares_and_stores_through_another(network, tmp_path):

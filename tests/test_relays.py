@@ -24,10 +24,7 @@ from relevo.v1.peer_relay_pb2 import (
     Invitation,
     InviteRequest,
 )
-from tests.network import MIB, Network, eventually, fetch, noise
-
-# Where nobody listens: whoever says that it is reached there cannot be dialled.
-NOWHERE = "127.0.0.1:1"
+from tests.network import MIB, NOWHERE, Network, eventually, fetch, found_hidden, noise
 
 
 class HiddenNetwork(Network):
@@ -37,8 +34,7 @@ class HiddenNetwork(Network):
         """Starts a peer that shares `files`; a hidden one is returned when it has told central so."""
         peer = await super().join(name, files, advertise=NOWHERE if hidden else "", **settings)
         if hidden:
-            await eventually(lambda: peer.experiment.verdict is Reachability.HIDDEN)
-            await eventually(lambda: peer.session.live and not peer.contact().addresses)
+            await found_hidden(peer)
         return peer
 
 
