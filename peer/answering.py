@@ -43,8 +43,14 @@ class Answering:
         serving: what there is to give, and who is given how much of it.
     """
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, prove: Callable[[bytes], bytes] = lambda _: b"") -> None:
+        """`prove` signs a nonce with this peer's key, which proves that it lives; by default nothing is proved."""
         self.serving = serving
+        self._prove = prove
+
+    def probe(self, request: pb2.ProbeRequest) -> pb2.ProbeResponse:
+        """Answers PeerRelay.Probe; raises its errors."""
+        return pb2.ProbeResponse(signature=self._prove(request.nonce))
 
     async def manifest(self, who: str, request: pb2.GetManifestRequest) -> pb2.GetManifestResponse:
         """Answers PeerRelay.GetManifest; raises its errors."""

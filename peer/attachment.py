@@ -152,6 +152,8 @@ class Attachment:
                 return await self._answering.block(call, order.block)
             case "contents":
                 return (await self._answering.contents(call, order.contents)).SerializeToString()
+            case "probe":
+                return self._answering.probe(order.probe).SerializeToString()
         raise Unreachable("this peer does not understand what is wanted of it")
 
     async def _deliver(self, stub: RelayStub, order: pb2.Order, answer: bytes) -> None:

@@ -138,7 +138,8 @@ class Peer:
         )
         self.relaying = Relaying(identity.peer_id, clock, limits=settings.relay, sending=self.serving.sending)
         dialler = self.routes.dialler
-        self.attaching = Attaching(identity.peer_id, Answering(self.serving), dialler, clock)
+        self._prove = partial(prove, identity)
+        self.attaching = Attaching(identity.peer_id, Answering(self.serving, self._prove), dialler, clock)
         judge = Judge(named=bool(settings.advertise))
         self.experiment = Experiment(dialler, judge, lambda: self._addresses(*self.settings.centrals))
         self.experiment.changed = self._settle
@@ -170,7 +171,7 @@ class Peer:
             quota=settings.store_quota,
             home=settings.home,
         )
-        self.prober = Prober(self.routes)
+        self.prober = Prober(self.routes, self.relaying)
         self.downloads = Downloads(self.downloader, self.library, self.transfers)
         self.sets = Sets(
             routes=self.routes,
@@ -218,7 +219,7 @@ class Peer:
             connections=connections,
             carried=self.settings.carried,
             carried_each=self.settings.carried_each,
-            prove=partial(prove, self.identity),
+            prove=self._prove,
         )
         add_PeerRelayServicer_to_server(relay, self.server.server)
         add_PeerControlServicer_to_server(ControlServicer(self._parts()), self.control.server)

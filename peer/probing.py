@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from core.addresses import MOST_ADDRESSES
-from core.errors import RelevoError
+from core.errors import Corrupt, RelevoError
 from core.names import printable
 from core.status import from_rpc_error
 from core.times import from_duration
 from peer.racing import first_success
+from peer.relaying import Relaying
 from peer.routes import Routes
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
@@ -31,9 +33,10 @@ _NEXT_ADDRESS = 0.2
 class Prober:
     """Does what central's probe directives ask."""
 
-    def __init__(self, routes: Routes) -> None:
-        """`routes` dial the suspects and lead to central."""
+    def __init__(self, routes: Routes, relaying: Relaying) -> None:
+        """`routes` dial the suspects and lead to central; `relaying` has those that nobody can dial."""
         self._routes = routes
+        self._relaying = relaying
         self._nonces: dict[bytes, None] = {}  # those of late
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -64,7 +67,7 @@ class Prober:
         patience = min(from_duration(probe.patience), LONGEST_PROBE)
         try:
             async with asyncio.timeout(patience):
-                signature = await self._proof(probe.suspect, probe.nonce)
+                signature = await self._proof(probe.suspect, probe.nonce, patience)
                 report = pb2.ReportProbeRequest(
                     suspect_peer_id=probe.suspect.peer_id, nonce=probe.nonce, signature=signature
                 )
@@ -73,16 +76,24 @@ class Prober:
         except (RelevoError, TimeoutError) as error:
             log.info("%s, of which central hears nothing, does not answer here: %s", who, error or "no answer in time")
 
-    async def _proof(self, suspect: PeerInfo, nonce: bytes) -> bytes:
-        """Returns what the suspect signs at the first address at which it answers."""
+    async def _proof(self, suspect: PeerInfo, nonce: bytes, patience: float) -> bytes:
+        """Returns what the suspect signs: down its stream when it is attached here, else where it answers first."""
         asked = relay_pb2.ProbeRequest(nonce=nonce)
+
+        async def attached() -> bytes:
+            answer = await self._relaying.ask_here(suspect.peer_id, relay_pb2.Order(probe=asked), patience)
+            try:
+                return relay_pb2.ProbeResponse.FromString(answer).signature
+            except DecodeError as error:
+                raise Corrupt("what it delivers is no answer to a probe") from error
 
         async def at(address: str) -> bytes:
             peer = await self._routes.dialler.peer(address, suspect.peer_id)
             try:
-                return (await peer.Probe(asked, timeout=LONGEST_PROBE, wait_for_ready=True)).signature
+                return (await peer.Probe(asked, timeout=patience, wait_for_ready=True)).signature
             except grpc.RpcError as error:
                 raise from_rpc_error(error) from error
 
-        attempts = [partial(at, address) for address in suspect.addresses[:MOST_ADDRESSES]]
+        attempts: list[Callable[[], Awaitable[bytes]]] = [attached] if self._relaying.is_here(suspect.peer_id) else []
+        attempts += [partial(at, address) for address in suspect.addresses[:MOST_ADDRESSES]]
         return await first_success(attempts, _NEXT_ADDRESS)

@@ -93,13 +93,12 @@ class RelayServicer(PeerRelayServicer):
             carried_each: the same for one caller.
             prove: signs a nonce with this peer's key, which proves that it lives; by default nothing is proved.
         """
-        self._answering = Answering(serving)
+        self._answering = Answering(serving, prove)
         self._relaying = relaying or Relaying("", lambda: 0.0, limits=RelayLimits(attached=0))
         self._dial_back = dial_back
         self._carrier = carrier
         self._connections = connections or Connections()
         self._carried = Shares(carried, carried_each)
-        self._prove = prove
 
     async def ListFiles(
         self, request: pb2.PeerRelayListFilesRequest, context: "Context"
@@ -163,7 +162,7 @@ class RelayServicer(PeerRelayServicer):
         return await self._answering.contents(call, request)
 
     async def Probe(self, request: pb2.ProbeRequest, context: "Context") -> pb2.ProbeResponse:
-        return pb2.ProbeResponse(signature=self._prove(request.nonce))
+        return self._answering.probe(request)
 
     async def DialBack(self, request: pb2.DialBackRequest, context: "Context") -> pb2.DialBackResponse:
         if self._dial_back is None:

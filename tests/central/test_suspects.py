@@ -76,6 +76,18 @@ async def test_silence_has_others_look_before_the_lease_is_over(network):
     assert (await asked(helping)).suspect.peer_id == suspect.id
 
 
+async def test_those_that_a_hidden_peer_is_attached_to_are_told_to_look_for_it_however_many_others_there_are(network):
+    relays = [await network.logged_in() for _ in range(2)]
+    hidden = await network.logged_in(addresses=())
+    everybody = [*relays, *[await network.logged_in() for _ in range(10)]]
+    beats = await hidden.live()
+    for peer in everybody:
+        await peer.live()
+    await cut(network, hidden, beats)
+    told = {peer.id for peer in everybody if network.directory.suspects.asked_of(peer.id)}
+    assert {relay.id for relay in relays} < told
+
+
 async def test_a_peer_that_others_reach_is_kept_and_marked_and_its_files_stay(network, pair):
     suspect, helping = pair
     found = [await asked(helping)]

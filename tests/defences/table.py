@@ -642,6 +642,7 @@ DEFENCES = (
         "        check_proof(suspect, peer.public_key, nonce, signature)\n",
         "",
         "test_a_neighbour_that_lies_keeps_nobody_alive",
+        "test_relays_that_say_that_a_hidden_peer_lives_keep_it_no_longer_than_its_grace",
     ),
     _defence(
         "central/probing.py",
@@ -685,6 +686,12 @@ DEFENCES = (
         "        self.suspects.look_for()\n",
         "",
         "test_a_peer_that_others_reach_is_kept_and_marked_and_its_files_stay",
+    ),
+    _defence(
+        "peer/probing.py",
+        "= [attached] if self._relaying.is_here(suspect.peer_id) else []",
+        "= []",
+        "test_a_hidden_peer_that_only_central_does_not_hear_is_kept_and_gives_through_its_relay",
     ),
     _defence(
         "central/sessions.py",

@@ -1,8 +1,10 @@
 """Peers look for others of which central hears nothing: what these sign is brought to central, once for each nonce."""
 
 import asyncio
+import contextlib
 import socket
 import time
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -13,9 +15,12 @@ from core.life import check_proof, prove
 from core.rpc import Server
 from core.status import from_rpc_error
 from core.times import to_duration
+from peer.answering import Answering
+from peer.attachment import Attachment
 from peer.channels import Channels
 from peer.probing import MOST_PROBES, Prober
 from peer.relay_servicer import RelayServicer
+from peer.relaying import Relaying
 from peer.routes import Routes
 from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as pb2
@@ -23,6 +28,7 @@ from relevo.v1 import peer_relay_pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
 from relevo.v1.content_pb2 import PeerInfo
 from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
+from tests.network import eventually
 
 NONCE = bytes(range(32))
 
@@ -48,9 +54,23 @@ class Stage:
 
     async def start(self):
         address = await self._serve(add_CentralDirectoryServicer_to_server, self.central)
-        self.prober = Prober(Routes(self.channels, address, (), time.monotonic))
+        self.relaying = Relaying("r" * 52, time.monotonic)
+        self.prober = Prober(Routes(self.channels, address, (), time.monotonic), self.relaying)
         relay = RelayServicer(Serving(None, time.monotonic), None, prove=self.prove)
         self.address = await self._serve(add_PeerRelayServicer_to_server, relay)
+
+    @contextlib.asynccontextmanager
+    async def attached(self):
+        """Has the suspect attached to who looks for it."""
+        host = RelayServicer(Serving(None, time.monotonic), None, relaying=self.relaying)
+        address = await self._serve(add_PeerRelayServicer_to_server, host)
+        answering = Answering(Serving(None, time.monotonic), self.prove)
+        attachment = Attachment(self.identity.peer_id, answering, time.monotonic, lambda _: None)
+        serving = asyncio.create_task(attachment.serve(self.channels.peer(address, "r" * 52)))
+        await eventually(lambda: self.relaying.is_here(self.identity.peer_id))
+        yield
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
 
     def prove(self, nonce):
         self.asked.append(nonce)
@@ -119,6 +139,31 @@ async def test_a_suspect_that_answers_nowhere_is_given_up_and_central_is_told_no
         port = silent.getsockname()[1]
         found = [f"127.0.0.1:{port}" if address == "silent" else address for address in addresses]
         stage.prober.obey([stage.directive(*found, patience=0.2)])
+        await stage.idle()
+    assert stage.central.reports == []
+
+
+@pytest.mark.parametrize("addresses", [(), ("127.0.0.1:1",)])
+async def test_a_suspect_that_is_attached_is_asked_down_its_stream(stage, addresses):
+    async with stage.attached():
+        stage.prober.obey([stage.directive(*addresses)])
+        await stage.idle()
+    (report,) = stage.central.reports
+    check_proof(stage.identity.peer_id, stage.identity.public_key, NONCE, report.signature)
+
+
+async def test_a_suspect_whose_stream_is_silent_is_dialled_beside_it(stage, monkeypatch):
+    async with stage.attached():
+        monkeypatch.setattr(stage.relaying, "deliver", lambda _: None)
+        stage.prober.obey([stage.directive(stage.address)])
+        await stage.idle()
+    assert len(stage.central.reports) == 1
+
+
+async def test_what_is_delivered_and_is_no_answer_is_brought_to_nobody(stage, monkeypatch):
+    monkeypatch.setattr(Answering, "probe", lambda *_: SimpleNamespace(SerializeToString=lambda: b"\xff"))
+    async with stage.attached():
+        stage.prober.obey([stage.directive()])
         await stage.idle()
     assert stage.central.reports == []
 
