@@ -85,6 +85,7 @@ def probe(suspect: PeerRecord, nonce: bytes, patience: float) -> pb2.Directive:
 def peer_listing(peer: PeerRecord, live: PeerRecord, roster: Roster) -> pb2.PeerListing:
     """Returns a live peer as it is listed: what the store counts, and what memory knows better."""
     assignment = roster.neighbours.of(live.peer_id)
+    carrier = roster.carrier_of(live.peer_id)
     return pb2.PeerListing(
         peer=peer_info(live),
         state=_STATES[roster.leases.state(live.session_id)],
@@ -93,6 +94,8 @@ def peer_listing(peer: PeerRecord, live: PeerRecord, roster: Roster) -> pb2.Peer
         free_bytes=live.free_bytes,
         primary_peer_id=assignment.primary,
         backup_peer_id=assignment.backup,
+        carried=carrier is not None,
+        carrier_peer_id=carrier or "",
     )
 
 

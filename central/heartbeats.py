@@ -208,6 +208,7 @@ class Heartbeats:
         if self._roster.leases.beat(beat.session_id, stream, self._directory.clock()):
             self._placements.joined()
         self._roster.update(beat.peer_id, free_bytes=beat.free_bytes)
+        self._roster.beaten(beat.peer_id, caller().carrier)
         self._roster.fetching.update(beat.peer_id, beat.fetching)
 
     def answer(self, beat: Beat, sequence: int) -> pb2.HeartbeatResponse:

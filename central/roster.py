@@ -39,6 +39,7 @@ class Roster:
         self._peers: dict[str, PeerRecord] = {}
         self._sessions: dict[str, str] = {}
         self._streams: dict[str, Listener] = {}
+        self._carriers: dict[str, str] = {}
         self._last_joined = 0
 
     def __len__(self) -> int:
@@ -91,20 +92,14 @@ class Roster:
 
     def add(self, peer: PeerRecord, now: float) -> Listener | None:
         """Adds a peer, whose neighbours are decided already; returns the stream of the session that it replaces."""
-        older = self._peers.pop(peer.peer_id, None)
-        if older is not None:
-            self._sessions.pop(older.session_id, None)
-            self.leases.end(older.session_id)
-            self.fetching.update(peer.peer_id, ())
+        if peer.peer_id in self._peers:
+            self._take_out(peer.peer_id)
         self._enter(peer, now)
         return self._streams.pop(peer.peer_id, None)
 
     def remove(self, peer_id: str) -> tuple[Changes, Listener | None]:
         """Removes a live peer; returns whose neighbours changed by that, and the peer's stream."""
-        peer = self._peers.pop(peer_id)
-        self._sessions.pop(peer.session_id, None)
-        self.leases.end(peer.session_id)
-        self.fetching.update(peer_id, ())
+        self._take_out(peer_id)
         return self.neighbours.leave(peer_id), self._streams.pop(peer_id, None)
 
     def update(self, peer_id: str, *, free_bytes: int | None = None, catalogue_version: int | None = None) -> None:
@@ -117,6 +112,17 @@ class Roster:
         if catalogue_version is not None:
             peer = replace(peer, catalogue_version=catalogue_version)
         self._peers[peer_id] = peer
+
+    def beaten(self, peer_id: str, carrier: str | None) -> None:
+        """Notes who has carried a live peer's last beat: a peer id, empty when it is not known; None: nobody."""
+        if carrier is None:
+            self._carriers.pop(peer_id, None)
+        elif peer_id in self._peers:
+            self._carriers[peer_id] = carrier
+
+    def carrier_of(self, peer_id: str) -> str | None:
+        """Returns who has carried a peer's last beat, as `beaten` has it."""
+        return self._carriers.get(peer_id)
 
     def neighbours_of(self, peer_id: str) -> tuple[PeerRecord | None, PeerRecord | None]:
         """Returns the primary and the backup of a live peer, None where there is none.
@@ -144,6 +150,13 @@ class Roster:
         for peer_id in peer_ids:
             if stream := self._streams.get(peer_id):
                 stream.poke()
+
+    def _take_out(self, peer_id: str) -> None:
+        peer = self._peers.pop(peer_id)
+        self._sessions.pop(peer.session_id, None)
+        self._carriers.pop(peer_id, None)
+        self.leases.end(peer.session_id)
+        self.fetching.update(peer_id, ())
 
     def _enter(self, peer: PeerRecord, now: float) -> None:
         self._last_joined = max(self._last_joined, peer.joined)

@@ -93,10 +93,17 @@ RULES: dict[str, frozenset[Role]] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a call. `peer_id` is empty unless a certificate names a peer."""
+    """Who makes a call.
+
+    Attributes:
+        role: what it is.
+        peer_id: which peer; empty unless a certificate names one.
+        carrier: the peer, empty in plaintext, that has brought what this one has signed; None: it calls itself.
+    """
 
     role: Role
     peer_id: str = ""
+    carrier: str | None = None
 
     def check_is(self, peer_id: str) -> None:
         """Checks that a field or an envelope which names a peer names the caller; in plaintext it has to be believed.
@@ -131,8 +138,8 @@ def admit(way_in: "WayIn", method: str, context: Any) -> None:
 
 
 def act_for(peer_id: str) -> None:
-    """Has `caller` tell, until the call that is being answered ends, the peer that has signed what it brings."""
-    _caller.set(Caller(Role.PEER, peer_id))
+    """Has `caller` tell, until the call that is being answered ends, the peer that has signed what is brought."""
+    _caller.set(Caller(Role.PEER, peer_id, caller().peer_id))
 
 
 class WayIn(Protocol):

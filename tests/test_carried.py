@@ -64,7 +64,8 @@ async def test_a_peer_that_does_not_reach_central_joins_shares_and_stores_throug
 
     await eventually(kept)
     assert ben.library.totals.copies == 1
-    assert {peer.peer.name for peer in (await _peers(ben)).peers} == {"ana", "ben", "cho"}
+    carriers = {one.peer.name: one.carrier_peer_id for one in (await _peers(ben)).peers}
+    assert carriers == {"ana": "", "ben": ana.identity.peer_id, "cho": ""}
     carry = relay_pb2.PeerRelayCarryRequest()
     with pytest.raises(grpc.RpcError, match="does not reach central either"):  # nobody carries who is carried
         await ana.channels.peer(at(ben), ben.identity.peer_id).Carry(carry, timeout=20)
@@ -152,3 +153,5 @@ async def test_in_plaintext_a_peer_is_carried_too(tmp_path):
         ben = await network.start("ben", insecure=True, centrals=("127.0.0.1:1",), via=(at(ana),))
         assert via(ben) == at(ana)
         await lists(ana, "ben.txt")
+        carried = {one.peer.name: (one.carried, one.carrier_peer_id) for one in (await _peers(ana)).peers}
+        assert carried == {"ana": (False, ""), "ben": (True, "")}

@@ -21,7 +21,8 @@ def peers(home: Path, as_json: bool) -> None:
     """List the live peers, the most recently joined first.
 
     STATE is `suspect` for one that central has heard nothing of for some seconds, and `only by others` for one that
-    does not reach central, but others: its files are there all the same.
+    does not reach central, but others: its files are there all the same. It is `via NAME` for one whose
+    calls to central the peer NAME carries.
     """
     with daemon_of(home) as daemon:
         listed = list(daemon.peers())
@@ -42,6 +43,10 @@ def peer_table(listed: Sequence["PeerListing"], now: float) -> list[str]:
     def neighbour(peer_id: str) -> str:
         return names.get(peer_id, peer_id[: show.SHORTEST_ID]) or "-"
 
+    def state(listing: "PeerListing") -> str:
+        carrier = neighbour(listing.carrier_peer_id) if listing.carrier_peer_id else "another"
+        return states.get(listing.state, f"via {carrier}" if listing.carried else "live")
+
     return show.table(
         ("ID", "NAME", "ADDRESS", "STATE", ">FILES", ">FREE", ">JOINED", "PRIMARY", "BACKUP"),
         (
@@ -49,7 +54,7 @@ def peer_table(listed: Sequence["PeerListing"], now: float) -> list[str]:
                 ids[listing.peer.peer_id],
                 listing.peer.name,
                 listing.peer.addresses[0] if listing.peer.addresses else "-",
-                states.get(listing.state, "live"),
+                state(listing),
                 f"{listing.file_count:,}",
                 show.size(listing.free_bytes),
                 show.age(listing.login_time.seconds, now),

@@ -98,6 +98,27 @@ async def test_a_carried_login_makes_a_session_whose_secret_stays_with_central(c
     assert answer.HasField("terms")
 
 
+async def listing_of(carried):
+    listed = await carried.carrier.stub.ListPeers(pb2.ListPeersRequest())
+    return next(one for one in listed.peers if one.peer.peer_id == carried.author.id)
+
+
+async def test_who_carries_a_peer_is_listed_from_the_first_beat_that_counts_until_it_calls_itself(carried, secure):
+    await carried.login()
+    await carried.beat()
+    assert not (await listing_of(carried)).carried, "a beat that does not count says nothing"
+    assert await carried.beat()
+    found = await listing_of(carried)
+    assert (found.carried, found.carrier_peer_id) == (True, carried.carrier.id)
+    carried.carrier = await secure.logged_in()
+    assert await carried.beat()
+    assert (await listing_of(carried)).carrier_peer_id == carried.carrier.id
+    await carried.author.login()
+    await carried.author.live()
+    found = await listing_of(carried)
+    assert (found.carried, found.carrier_peer_id, found.state) == (False, "", pb2.PEER_STATE_LIVE)
+
+
 async def test_what_passes_the_carrier_opens_nothing_by_another_way(carried, fails_with):
     await carried.login()
     with fails_with(errors.Refused):  # the carrier's certificate is not the author's

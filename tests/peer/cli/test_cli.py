@@ -160,13 +160,19 @@ async def test_peers_names_neighbours_and_tells_suspects(daemon, run):
         ),
         central_pb2.PeerListing(peer=daemon.ben, state=central_pb2.PEER_STATE_SUSPECT, backup_peer_id="q" * 52),
         central_pb2.PeerListing(peer=daemon.ben, state=central_pb2.PEER_STATE_REACHED),
+        central_pb2.PeerListing(
+            peer=daemon.ben, state=central_pb2.PEER_STATE_LIVE, carried=True, carrier_peer_id=daemon.ana.peer_id
+        ),
+        central_pb2.PeerListing(peer=daemon.ben, state=central_pb2.PEER_STATE_LIVE, carried=True),
     ]
-    head, ana, ben, reached = (await run("peers")).stdout.splitlines()
+    head, ana, ben, reached, carried, carried_in_plaintext = (await run("peers")).stdout.splitlines()
     assert head.split() == ["ID", "NAME", "ADDRESS", "STATE", "FILES", "FREE", "JOINED", "PRIMARY", "BACKUP"]
     assert ana.split() == ["aaaaaaaa", "ana", "127.0.0.1:4321", "live", "1,234", "0", "B", "-", "ben", "-"]
     assert ben.split()[3] == "suspect"
     assert ben.split()[-2:] == ["-", "qqqqqqqq"]
     assert " only by others " in reached
+    assert " via ana " in carried
+    assert " via another " in carried_in_plaintext
 
 
 async def test_peers_and_transfers_follow_the_pages(daemon, run):
@@ -181,10 +187,19 @@ async def test_peers_and_transfers_follow_the_pages(daemon, run):
 
 
 async def test_peers_as_json(daemon, run):
-    daemon.listings = [central_pb2.PeerListing(peer=daemon.ana, state=central_pb2.PEER_STATE_SUSPECT, free_bytes=7)]
+    daemon.listings = [
+        central_pb2.PeerListing(
+            peer=daemon.ana,
+            state=central_pb2.PEER_STATE_SUSPECT,
+            free_bytes=7,
+            carried=True,
+            carrier_peer_id=daemon.ben.peer_id,
+        )
+    ]
     (listing,) = json.loads((await run("peers", "--json")).stdout)["peers"]
     assert listing["peer"] == {"peer_id": "a" * 52, "name": "ana", "addresses": ["127.0.0.1:4321", "[::1]:4321"]}
     assert (listing["state"], listing["free_bytes"], listing["login_time"]) == ("suspect", 7, None)
+    assert (listing["carried"], listing["carrier_peer_id"]) == (True, "b" * 52)
 
 
 async def test_neighbour_shows_both_and_the_way_of_the_answer(daemon, run):
