@@ -254,7 +254,7 @@ def _transact(db: sqlite3.Connection, begin: str, work: Callable[[sqlite3.Connec
         db.execute(begin)
         try:
             result = work(db)
-            db.execute("ROLLBACK") if False else db.execute("COMMIT")
+            db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
