@@ -23,7 +23,8 @@ class Settings:
         replace_after: how long a copy is waited for whose peer has left, before another peer is chosen.
         relay_cap: most peers that one relay serves while another has room.
         longest_search: how long a search of the catalogue may take; it is given up then.
-        forget_after: how long central remembers what a peer that is gone had published.
+        forget_after: how long central remembers what a peer that is gone had published; copies that it stores for
+            others are remembered longer.
         drain: how long running calls may take to end when central stops.
         quotas: how much each peer may have.
         limits: what each of central's servers takes from the network at once.

@@ -58,7 +58,7 @@ def publish(db: sqlite3.Connection, peer_id: str, batch: Batch, now: float, quot
             {"version": str(version)},
         )
     if batch.base_version == 0:
-        library, counts = _start_over(db, peer_id, library, now), [0, 0, 0]
+        library, counts = start_over(db, peer_id, library, now), [0, 0, 0]
     added = {entry.path: entry for entry in batch.added}
     held = _held(db, library, [*added, *batch.removed])
     removed = set(batch.removed) - added.keys()
@@ -79,7 +79,7 @@ def _grown(new: Set[str], gone: Set[str], copies: int) -> Held:
     return Held(len(new) - len(gone), size, copies)
 
 
-def _start_over(db: sqlite3.Connection, peer_id: str, library: int, now: float) -> int:
+def start_over(db: sqlite3.Connection, peer_id: str, library: int, now: float) -> int:
     """Gives the peer an empty library, and returns its number. The old one is collected later.
 
     Entries that are published again meanwhile find their `files` row, so that nothing is indexed anew.

@@ -20,11 +20,6 @@ INSERT INTO live (library, peer_id, session_id, name, addresses, joined, login_t
 SELECT library, peer_id, ?, ?, ?, ?, ?, ?, ?, ? FROM peers WHERE peer_id = ?
 """
 _END = "INSERT INTO ended_sessions (session_id, peer_id, ended_as, time) SELECT session_id, peer_id, ?, ? FROM live"
-_FORGOTTEN = """
-SELECT peer_id FROM peers
-WHERE NOT EXISTS (SELECT 1 FROM live WHERE live.peer_id = peers.peer_id)
-  AND NOT EXISTS (SELECT 1 FROM ended_sessions WHERE ended_sessions.peer_id = peers.peer_id)
-"""
 
 
 def answer(db: sqlite3.Connection, author: str, request_id: str) -> bytes | None:
@@ -102,14 +97,3 @@ def set_neighbours(db: sqlite3.Connection, changes: Iterable[tuple[str, str, str
     """Records (peer id, primary or empty, backup or empty) for live peers."""
     rows = [(primary, backup, peer_id) for peer_id, primary, backup in changes]
     db.executemany("UPDATE live SET primary_peer = ?, backup_peer = ? WHERE peer_id = ?", rows)
-
-
-def forget(db: sqlite3.Connection, receipts_before: float, ended_before: float) -> None:
-    """Removes receipts and ended sessions older than these times, and abandons the libraries of forgotten peers."""
-    db.execute("DELETE FROM receipts WHERE time < ?", (receipts_before,))
-    db.execute("DELETE FROM ended_sessions WHERE time < ?", (ended_before,))
-    gone = db.execute(_FORGOTTEN).fetchall()
-    db.executemany("UPDATE libraries SET abandoned = 0 WHERE peer_id = ?", gone)
-    db.executemany("DELETE FROM chosen WHERE peer_id = ?", gone)
-    db.executemany("DELETE FROM dropping WHERE peer_id = ?", gone)
-    db.executemany("DELETE FROM peers WHERE peer_id = ?", gone)

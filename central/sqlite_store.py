@@ -15,6 +15,7 @@ from central import sqlite_members as members
 from central import sqlite_placements as placements
 from central import sqlite_search as search
 from central.quotas import Quotas
+from central.sqlite_forgetting import forget
 from central.sqlite_patience import Patience
 from central.sqlite_schema import connect, lock
 from central.store import (
@@ -225,7 +226,7 @@ class SqliteStore:
 
     async def purge(self, receipts_before: float, ended_before: float) -> None:
         """Removes what is older than these times, in small steps between which others may write."""
-        await self._write(lambda db: members.forget(db, receipts_before, ended_before))
+        await self._write(lambda db: forget(db, receipts_before, ended_before))
         while await self._write(lambda db: catalogue.collect(db, receipts_before)):
             pass
 

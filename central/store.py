@@ -391,5 +391,9 @@ class Store(Protocol):
         ...
 
     async def purge(self, receipts_before: float, ended_before: float) -> None:
-        """Removes receipts, and ended sessions with what their peers published, older than these times."""
+        """Removes receipts, and ended sessions with what their peers published, older than these times.
+
+        What such a peer stores for others stays as long as anybody wants it, and what it is to drop until it has: its
+        version is then one that it does not know, so that it says anew what it has.
+        """
         ...

@@ -149,7 +149,11 @@ async def test_files_that_nobody_uses_leave_no_rows(data, store):
     await store.end_sessions(["b" * 32], SessionEnd.EXPIRED, 10.0, None)
     await store.purge(1000.0, 1000.0)
     assert rows(data, "SELECT path FROM files") == [("both",)]
+    assert rows(data, "SELECT count(*) FROM libraries") == [(2,)], "what the other stores is still wanted"
+    await store.end_placement(ANA, X, Receipt(ANA, "end it", b"", 1.0))
+    await store.purge(1000.0, 1000.0)
     assert rows(data, "SELECT count(*) FROM libraries") == [(1,)]
+    assert rows(data, "SELECT count(*) FROM stored") == [(0,)]
 
 
 PUBLISHER = """

@@ -417,14 +417,15 @@ async def test_asking_again_for_another_path_moves_the_placement(store):
     assert (await store.placement(number)).path == "g"
 
 
-async def test_a_chosen_peer_that_is_gone_for_good_is_not_chosen_any_more(store):
+async def test_a_chosen_peer_that_is_forgotten_may_have_fetched_the_copy_and_is_to_drop_it_with_the_others(store):
     await join(store, ANA, BEA)
     await publish(store, ANA, entry("f"))
     number = await place(store, copies=[BEA])
     await leave(store, BEA)
     await store.purge(1000.0, 1000.0)
-    await store.login(peer(BEA, 3), fresh(BEA))
     assert (await store.placement(number)).copies == ()
+    await end(store, ANA, X)
+    assert await store.to_drop(BEA) == [X]
 
 
 async def test_a_declined_copy_is_remembered_until_it_is_chosen_again(store):
@@ -637,14 +638,40 @@ async def test_a_copy_that_is_to_be_dropped_counts_no_more_and_is_not_chosen(sto
     assert (await store.placement(number)).copies == (Copy(BEA, confirmed=True),)
 
 
-async def test_whoever_is_forgotten_is_not_to_drop_anything(store):
+async def test_whoever_is_forgotten_is_to_drop_what_was_given_up_before_and_after(store):
     await join(store, ANA, BEA)
-    await publish(store, ANA, entry("f"))
-    await place(store, copies=[BEA])
+    await publish(store, ANA, entry("f"), entry("g", Y))
+    await publish(store, BEA, entry("own"), stored=(X, Y, Z))
+    for number, (path, content) in enumerate([("f", X), ("g", Y)], 1):
+        await place(store, path=path, content=content, number=number)
     await end(store, ANA, X)
     await leave(store, BEA)
     await store.purge(1000.0, 1000.0)
-    assert await store.to_drop(BEA) == []
+    await store.purge(1000.0, 1000.0)
+    assert (await store.placed_content(Y)).away == (BEA,)
+    await end(store, ANA, Y)
+    await store.purge(1000.0, 1000.0)
+    assert await store.public_key(BEA) is None, "there is nothing left to know of it"
+    await store.login(peer(BEA, 3), fresh(BEA))
+    assert await store.to_drop(BEA) == [X, Y], "nobody has given up Z"
+
+
+async def test_of_who_is_forgotten_the_copies_that_somebody_wants_are_there_again_at_its_login_and_nothing_else(store):
+    await join(store, ANA, BEA)
+    await publish(store, ANA, entry("f"))
+    await publish(store, BEA, entry("own", Z), stored=(X, Y))
+    number = await place(store, path="f")
+    before = await store.catalogue_version(BEA)
+    await leave(store, BEA)
+    for _ in range(2):
+        await store.purge(1000.0, 1000.0)
+        assert await store.catalogue_version(BEA) == before + 1, "it has to say anew what it has"
+    await store.login(peer(BEA, 3), fresh(BEA))
+    assert (await store.placement(number)).copies == (Copy(BEA, confirmed=True),)
+    assert await listed(store) == ["f"]
+    assert await store.holders_of(Y) == set()
+    await store.publish(BEA, Batch(0, stored=(Y,)), fresh(BEA), QUOTAS)
+    assert (await store.placement(number)).copies == (), "its store was emptied meanwhile"
 
 
 async def test_two_owners_of_a_content_share_its_copies_and_each_ends_its_own_claim_only(store):
@@ -1072,11 +1099,11 @@ class Model(RuleBasedStateMachine):
     def purge(self):
         self.done.clear()
         for one in [one for one in self.versions if one not in self.live]:
-            del self.versions[one], self.files[one], self.stored[one]
-            self.dropping = {pair for pair in self.dropping if pair[1] != one}
-            for claim in self.placed.values():
-                claim.chosen.discard(one)
-                claim.refused.discard(one)
+            wanted = self.stored[one] & {content for _, content in self.placed}
+            if not wanted:
+                del self.versions[one], self.files[one], self.stored[one]
+            elif self.files[one]:
+                self.versions[one], self.files[one], self.stored[one] = self.versions[one] + 1, {}, wanted
         self.run(self.store.purge(1e9, 1e9))
 
     def holders(self, content):
