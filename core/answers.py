@@ -1,10 +1,12 @@
 """Channels on which an answer that is no message of its type is an error, like every other answer that is of no use.
 
 As gRPC comes, such an answer is logged with a traceback, and the caller is given None instead of a message: whoever
-answers could break whoever asks, wherever a field of the answer is read.
+answers could break whoever asks, wherever a field of the answer is read. So is the end of a stream's channel.
 """
 
-from collections.abc import AsyncIterator, Callable, Generator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import grpc
@@ -19,6 +21,7 @@ class _Unreadable:
 
 
 _UNREADABLE = _Unreadable()
+_END = object()
 
 
 def _lenient(deserialize: _Deserialize | None) -> _Deserialize | None:
@@ -49,19 +52,42 @@ class _Call:
         return self._checked((yield from self._call.__await__()))
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        async for answer in self._call:
+        answers = aiter(self._call)
+        while True:
+            with self._outlived():
+                answer = await anext(answers, _END)
+            if answer is _END:
+                return
             yield self._checked(answer)
 
     async def read(self) -> Any:
         """Returns the next answer of a stream, or EOF."""
-        return self._checked(await self._call.read())
+        with self._outlived():
+            return self._checked(await self._call.read())
+
+    @contextmanager
+    def _outlived(self) -> Iterator[None]:
+        """Has a stream that is cut off as its channel is closed fail like one that breaks.
+
+        gRPC cancels whoever reads it, although nobody wants that task to end.
+        """
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise self._error(grpc.StatusCode.UNAVAILABLE, f"{self._method} is cut off") from error
 
     def _checked(self, answer: Any) -> Any:
         if answer is not _UNREADABLE:
             return answer
         self._call.cancel()
-        words = f"these bytes are no answer to {self._method}"
-        raise grpc.aio.AioRpcError(grpc.StatusCode.DATA_LOSS, grpc.aio.Metadata(), grpc.aio.Metadata(), details=words)
+        raise self._error(grpc.StatusCode.DATA_LOSS, f"these bytes are no answer to {self._method}")
+
+    @staticmethod
+    def _error(code: grpc.StatusCode, words: str) -> grpc.aio.AioRpcError:
+        return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=words)
 
 
 class StrictChannel:

@@ -70,8 +70,7 @@ class Attaching:
     async def _try(self, attachment: Attachment, host: Contact, address: str, invitation: str = "") -> bool:
         """Serves a stream as long as it holds, and tells whether it ever did."""
         try:
-            stub = await self._dialler.peer(address, host.peer_id)
-            await attachment.serve(stub, invitation)
+            await attachment.serve(partial(self._dialler.peer, address, host.peer_id), invitation)
         except RelevoError as error:
             log.info("not attached to %s at %s: %s", printable(host.name), printable(address), error)
             return attachment.held

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,8 @@ from relevo.v1 import peer_relay_pb2 as pb2
 
 log = logging.getLogger("relevo.attaching")
 
+# Gives the stub for the other side, or raises Unreachable.
+Dial = Callable[[], Awaitable[RelayStub]]
 # Orders of one stream under way; further ones are declined.
 MOST_ORDERS = 512
 # How long one part may take to be delivered, in seconds; and how long an order may take in all, whatever it says.
@@ -51,14 +53,16 @@ class Attachment:
         self._chosen: list[pb2.ChosenBlock] = []
         self._due = asyncio.Event()
 
-    async def serve(self, stub: RelayStub, invitation: str = "") -> None:
+    async def serve(self, dial: Dial, invitation: str = "") -> None:
         """Serves one stream, until the other side ends it in order.
+
+        `dial` gives the stub for the stream, and for each answer again: the stream outlives its channel's time.
 
         Raises:
             RelevoError: why it ended.
         """
         self.held = False
-        call: Any = stub.Attach()
+        call: Any = (await dial()).Attach()
         beats = asyncio.create_task(self._beat(call, invitation))
         try:
             while True:
@@ -67,7 +71,7 @@ class Attachment:
                 if response is grpc.aio.EOF:
                     break
                 self.answered = self.held = True
-                self._hear(stub, response)
+                self._hear(dial, response)
             if await call.code() is not grpc.StatusCode.OK:
                 await call.read()  # raises why
         except (grpc.RpcError, asyncio.InvalidStateError) as error:
@@ -106,7 +110,7 @@ class Attachment:
         self._chosen.append(pb2.ChosenBlock(order_id=number, index=index))
         self._due.set()
 
-    def _hear(self, stub: RelayStub, response: pb2.AttachResponse) -> None:
+    def _hear(self, dial: Dial, response: pb2.AttachResponse) -> None:
         for number in response.cancelled_order_ids:
             if number in self._orders:
                 self._orders[number].cancel()
@@ -114,7 +118,7 @@ class Attachment:
             if order.WhichOneof("wanted") == "invitation":
                 self._invited(order.invitation)
             elif order.order_id not in self._orders:
-                task = self._orders[order.order_id] = asyncio.create_task(self._obey(stub, order))
+                task = self._orders[order.order_id] = asyncio.create_task(self._obey(dial, order))
                 task.add_done_callback(self._ended(order.order_id))
 
     def _ended(self, number: int) -> Callable[[asyncio.Task[None]], None]:
@@ -125,7 +129,7 @@ class Attachment:
 
         return ended
 
-    async def _obey(self, stub: RelayStub, order: pb2.Order) -> None:
+    async def _obey(self, dial: Dial, order: pb2.Order) -> None:
         """Carries an order out, and delivers what comes of it."""
         call = _Ordered(self, order)
         try:
@@ -135,9 +139,9 @@ class Attachment:
                         raise Busy("too many questions at once; ask again soon", 0.5)
                     answer = await self._answer(call, order)
                 except RelevoError as error:
-                    await self._send(stub, self._delivery(order, failure=_failure(error)))
+                    await self._send(dial, self._delivery(order, failure=_failure(error)))
                 else:
-                    await self._deliver(stub, order, answer)
+                    await self._deliver(dial, order, answer)
                     call.arrived = True
         except (TimeoutError, RelevoError) as error:
             log.debug("an answer is not delivered: %s", error or "nobody waits any more")
@@ -156,20 +160,20 @@ class Attachment:
                 return self._answering.probe(order.probe).SerializeToString()
         raise Unreachable("this peer does not understand what is wanted of it")
 
-    async def _deliver(self, stub: RelayStub, order: pb2.Order, answer: bytes) -> None:
+    async def _deliver(self, dial: Dial, order: pb2.Order, answer: bytes) -> None:
         """Sends an answer in parts, the first of them even when it is empty."""
         for offset in range(0, max(1, len(answer)), MOST_PART):
             part = answer[offset : offset + MOST_PART]
-            await self._send(stub, self._delivery(order, size_bytes=len(answer), offset_bytes=offset, part=part))
+            await self._send(dial, self._delivery(order, size_bytes=len(answer), offset_bytes=offset, part=part))
 
     def _delivery(self, order: pb2.Order, **what: Any) -> pb2.DeliverRequest:
         return pb2.DeliverRequest(peer_id=self._self_id, order_id=order.order_id, **what)
 
-    async def _send(self, stub: RelayStub, request: pb2.DeliverRequest) -> None:
+    async def _send(self, dial: Dial, request: pb2.DeliverRequest) -> None:
         """Delivers a part; while the relay has no room for it, again and again."""
         while True:
             try:
-                await stub.Deliver(request, timeout=PART_TIMEOUT)
+                await (await dial()).Deliver(request, timeout=PART_TIMEOUT)
                 return
             except grpc.RpcError as error:
                 found = from_rpc_error(error)

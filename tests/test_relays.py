@@ -10,6 +10,7 @@ import pytest
 from central.server import running_central
 from core.errors import Busy, Refused, Unreachable
 from core.status import from_rpc_error
+from peer import channels
 from peer.holders import Holders
 from peer.reachability import Reachability
 from peer.reaching import How
@@ -160,6 +161,26 @@ async def test_a_relay_that_goes_in_the_middle_is_replaced_by_the_other(two_rela
     other = ben if used is ana else ana
     assert relayed(other) > 0
     assert transfer.received_by == {How.RELAYED: len(data)}
+
+
+async def test_a_hidden_peer_whose_certificate_is_renewed_gives_all_the_while_and_attaches_anew(
+    two_relays, tmp_path, monkeypatch, caplog
+):
+    data, ana, ben, uma, uwe = two_relays
+    monkeypatch.setattr(channels, "_DRAIN", 1.0)
+    streams = {relay: relay.relaying._users[uma.identity.peer_id] for relay in (ana, ben)}
+    uma.credentials.on_change()
+    assert [relay.relaying._users[uma.identity.peer_id] for relay in streams] == [*streams.values()]
+    transfer = await fetch(uwe, "video.mkv", tmp_path / "got")
+    assert transfer.state is State.DONE, transfer.error
+    for relay, before in streams.items():
+        await eventually(
+            lambda relay=relay, old=before: relay.relaying._users.get(uma.identity.peer_id) not in {None, old}
+        )
+    transfer = await fetch(uwe, "video.mkv", tmp_path / "again")
+    assert transfer.state is State.DONE, transfer.error
+    assert (tmp_path / "again" / "video.mkv").read_bytes() == data
+    assert "an order is not carried out" not in caplog.text
 
 
 async def test_a_peer_that_can_be_dialled_again_is_told_to_everybody(network, tmp_path):

@@ -1,11 +1,12 @@
 """Answers that are no messages: whoever asks is told so, and nothing else happens."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import grpc
 import pytest
 
-from core.errors import Corrupt
+from core.errors import Corrupt, Unreachable
 from core.rpc import open_channel
 from core.status import from_rpc_error
 from relevo.v1 import central_directory_pb2 as pb2
@@ -16,8 +17,8 @@ GOOD = pb2.HeartbeatResponse(sequence=1).SerializeToString()
 
 
 @pytest.fixture
-async def stub():
-    """A central that answers ListPeers with rubbish, and a beat with an answer and then rubbish."""
+async def channel():
+    """To a central that answers ListPeers with rubbish, and a beat with an answer and then rubbish."""
 
     async def list_peers(request, context):
         return RUBBISH
@@ -39,7 +40,12 @@ async def stub():
         stack.push_async_callback(server.stop, 0)
         channel = open_channel(f"127.0.0.1:{port}")
         stack.push_async_callback(channel.close)
-        yield CentralDirectoryStub(channel)
+        yield channel
+
+
+@pytest.fixture
+def stub(channel):
+    return CentralDirectoryStub(channel)
 
 
 def is_unreadable(caught, caplog):
@@ -73,3 +79,32 @@ async def test_an_answer_that_is_no_message_ends_a_stream_that_is_read(stub, cap
     with pytest.raises(grpc.RpcError) as caught:
         await call.read()
     is_unreadable(caught, caplog)
+
+
+async def iterate(call):
+    async for _ in call:
+        pass
+
+
+async def read(call):
+    await call.read()
+
+
+@pytest.mark.parametrize("wait", [iterate, read])
+async def test_a_stream_whose_channel_is_closed_fails_like_one_that_breaks(channel, stub, wait):
+    waiting = asyncio.create_task(wait(stub.Heartbeat(timeout=20)))
+    await channel.channel_ready()
+    await channel.close()
+    done, _ = await asyncio.wait([waiting], timeout=20)
+    assert done
+    assert not waiting.cancelled()
+    assert isinstance(from_rpc_error(waiting.exception()), Unreachable)
+
+
+@pytest.mark.parametrize("wait", [iterate, read])
+async def test_whoever_reads_a_stream_can_be_cancelled(channel, stub, wait):
+    waiting = asyncio.create_task(wait(stub.Heartbeat(timeout=20)))
+    await channel.channel_ready()
+    waiting.cancel()
+    await asyncio.wait([waiting], timeout=20)
+    assert waiting.cancelled()

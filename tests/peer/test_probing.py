@@ -66,7 +66,11 @@ class Stage:
         address = await self._serve(add_PeerRelayServicer_to_server, host)
         answering = Answering(Serving(None, time.monotonic), self.prove)
         attachment = Attachment(self.identity.peer_id, answering, time.monotonic, lambda _: None)
-        serving = asyncio.create_task(attachment.serve(self.channels.peer(address, "r" * 52)))
+
+        async def dial():
+            return self.channels.peer(address, "r" * 52)
+
+        serving = asyncio.create_task(attachment.serve(dial))
         await eventually(lambda: self.relaying.is_here(self.identity.peer_id))
         yield
         serving.cancel()

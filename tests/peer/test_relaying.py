@@ -81,7 +81,12 @@ class Stage:
 
     async def attach(self, peer_id=UMA, invitation=""):
         attachment = Attachment(peer_id, self.answers, time.monotonic, self.invited.append)
-        task = asyncio.create_task(attachment.serve(await self.another(), invitation))
+        stub = await self.another()
+
+        async def dial():
+            return stub
+
+        task = asyncio.create_task(attachment.serve(dial, invitation))
         self.stack.callback(task.cancel)
         async with asyncio.timeout(10):
             while not (attachment.answered or task.done()):  # noqa: ASYNC110 - nobody is told

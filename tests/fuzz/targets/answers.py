@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -221,8 +222,8 @@ class AnswerTarget(Target):
 
     async def _attach(self) -> None:
         """Has the peer obey whatever comes down a stream to a relay."""
-        stub = await self._peer.routes.dialler.peer(f"127.0.0.1:{self._liar.port}", MALLORY.peer_id)
-        await self._peer.attaching._made().serve(stub)
+        dial = partial(self._peer.routes.dialler.peer, f"127.0.0.1:{self._liar.port}", MALLORY.peer_id)
+        await self._peer.attaching._made().serve(dial)
 
     async def _beat(self) -> None:
         def told() -> bool:
