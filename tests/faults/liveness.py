@@ -14,7 +14,8 @@ from typing import Any
 
 from bench import hosts
 from bench.hosts import Hosts
-from bench.programs import Failed
+from bench.programs import Failed, until
+from peer.commands.client import Daemon
 from relevo.v1.central_directory_pb2 import PeerListing
 from tests.faults import clocks, herd
 from tests.faults.network import REACHED, Gate, Network, network
@@ -172,14 +173,20 @@ def _computing(programs: int) -> Iterator[None]:
 NO_CARRIERS = ("--max-carried", "0")
 
 
-async def _only_central_cut(rounds: int) -> list[float]:
+# Whoever is called from another address than the one that it listens on cannot be dialled, as others see it.
+HIDDEN = "127.0.0.2:0"
+
+
+async def _only_central_cut(rounds: int, listen: str = "127.0.0.1:0") -> list[float]:
     """Peers that do not reach central are kept, marked and listed; then they are killed."""
     found = []
     done = 0
     while done < rounds:
         names = _names(min(AT_ONCE, rounds - done))
         async with network(["helper"], options=NO_CARRIERS) as net, Gate(net.central.address) as gate:
-            await net.start_peers(names, via=gate.address)
+            await net.start_peers(names, via=gate.address, listen=listen)
+            if listen == HIDDEN:
+                await _attached(net, names)
             await _any_moment()
             before = await net.logins()
             gate.shut()
@@ -198,6 +205,18 @@ async def _only_central_cut(rounds: int) -> list[float]:
     return found
 
 
+async def _attached(net: Network, names: Sequence[str]) -> None:
+    """Waits until these peers are attached to those two that can be dialled."""
+
+    def attached(name: str) -> bool:
+        with Daemon(net.programs.base / name / "home") as daemon:
+            return len(daemon.status().relay.attached_to) == 2
+
+    for name in names:
+        await asyncio.to_thread(until, f"{name} attached", partial(attached, name), 60)
+    await net.until_live(names)
+
+
 async def kept(net: Network, names: Sequence[str], seconds: float = SETTLE) -> None:
     """Checks that these peers, cut off from central only, are kept for so long, and marked, and their files listed."""
 
@@ -207,8 +226,8 @@ async def kept(net: Network, names: Sequence[str], seconds: float = SETTLE) -> N
         return all(listed[name].state == REACHED for name in names)
 
     await net.until("marked", marked, 20)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         if set(names) - set(await net.listed()):
             raise Failed(f"not all of {names} are kept", net.central.log)
         await asyncio.sleep(0.5)
@@ -326,6 +345,15 @@ TRIALS = (
         12,
         0,
         _made(_only_central_cut),
+    ),
+    Trial(
+        "only central is cut off, hidden",
+        "The same with peers that nobody can dial: those that they are attached to prove for them that they live.",
+        "s",
+        10.5,
+        12,
+        0,
+        _made(partial(_only_central_cut, listen=HIDDEN)),
     ),
     Trial(
         "1,000 peers come back",
