@@ -956,6 +956,7 @@ async def test_a_local_copy_that_is_not_the_content_is_fetched_instead(world, tm
 async def test_one_content_under_two_names_at_once_in_one_directory_is_fetched_once_after_the_other(world):
     data = some_bytes(20 * BLOCK)
     await world.holder("a", Memory(data))
+    world.settings = replace(QUICK, patience=20.0)
     downloader = world.downloader()
     requests = [world.request(data, name=name) for name in ("one", "two", "one")]
     async with asyncio.timeout(20):
