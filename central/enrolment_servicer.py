@@ -5,9 +5,9 @@ from typing import Any
 
 from central import decode, encode
 from central.network import Network
-from central.rate import Gate
 from core.addresses import observed
 from core.errors import Busy
+from core.rate import Gate
 from relevo.v1 import enrolment_pb2 as pb2
 from relevo.v1.enrolment_pb2_grpc import EnrolmentServicer as Servicer
 

@@ -16,7 +16,6 @@ from central.directory import Directory
 from central.enrolment_servicer import EnrolmentServicer
 from central.heartbeats import Heartbeats
 from central.network import Network
-from central.rate import Gate
 from central.servicer import DirectoryServicer
 from central.settings import Settings
 from central.sqlite_store import SqliteStore
@@ -24,6 +23,7 @@ from core.access import ENROLMENT, Certificates
 from core.addresses import join_address, split_address
 from core.errors import NotPossible, RelevoError
 from core.listening import bind
+from core.rate import Gate
 from core.reachable import advertised
 from core.rpc import CENTRAL_MESSAGE, KIB, Server
 from core.tls import server_credentials

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from central.rate import Buckets, Gate
+from core.rate import Buckets, Gate
 
 
 def test_a_burst_passes_and_then_one_at_a_time():
