@@ -46,8 +46,8 @@ BY_STATUS: dict[tuple[str, str], type[RelevoError]] = {
     (kind.code, kind.reason): kind for kind in _descendants(RelevoError) if kind is not WrongIdentity
 }
 _NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
-# What an aio stream says when its connection ends while it writes.
-_LOST = "Internal error from Core"
+# What an aio stream says when its connection ends while it writes, and a call when what comes cannot be decrypted.
+_LOST = ("Internal error from Core", "Stream removed")
 # What the transport says when the handshake shows another name, or a certificate of another authority.
 _WRONG_IDENTITY = ("Hostname Verification Check failed", "CERTIFICATE_VERIFY_FAILED", "certificate signature failure")
 # gRPC logs a traceback for every client that leaves while its answer is under way, as often as anybody likes.
@@ -110,7 +110,7 @@ def from_rpc_error(error: BaseException) -> RelevoError:
     kind = _kind(code, info)
     if code == "DEADLINE_EXCEEDED":
         message = "no answer in time"
-    elif message == _LOST:
+    elif message.startswith(_LOST) and info.domain != DOMAIN:
         kind, message = Unreachable, "the connection was lost"
     elif kind is Unreachable and info.domain != DOMAIN:  # the transport's own words, which help nobody
         log.debug("unreachable: %s", message)

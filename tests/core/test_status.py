@@ -339,11 +339,17 @@ async def test_the_transports_own_words_never_reach_a_user():
     assert str(found) == "nobody answers there"
 
 
-def test_a_stream_that_ends_while_it_writes_is_unreachable_and_no_defect():
-    lost = grpc.aio.AioRpcError(
-        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "Internal error from Core"
-    )
-    assert isinstance(from_rpc_error(lost), Unreachable)
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (grpc.StatusCode.INTERNAL, "Internal error from Core"),
+        (grpc.StatusCode.UNKNOWN, "Stream removed (Unwrap failed (TSI_DATA_CORRUPTED))"),
+    ],
+)
+def test_a_connection_that_breaks_during_a_call_is_unreachable_and_no_defect(code, words):
+    lost = from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), words))
+    assert isinstance(lost, Unreachable)
+    assert str(lost) == "the connection was lost"
 
 
 async def requests_of_a_stopped_server():
