@@ -120,8 +120,19 @@ class Enrolment:
             chain = self.authorities.issue(subject, identity.public_key, now, life)
         return Material(identity.pem(), to_pem(chain), to_pem(self.trust().authorities))
 
-    def invite(self, now: float, *, uses: int, ttl: float, addresses: Sequence[str], enrolment_port: int) -> JoinToken:
+    def invite(
+        self,
+        now: float,
+        *,
+        uses: int,
+        ttl: float,
+        addresses: Sequence[str],
+        enrolment_port: int,
+        via: Sequence[str] = (),
+    ) -> JoinToken:
         """Returns a token by which `uses` keys may join within `ttl` seconds.
+
+        It says that central is at `addresses` (`host:port`), and to be reached through the peers `via` otherwise.
 
         Raises:
             NotPossible: the key of the hash cannot be written or read.
@@ -131,7 +142,7 @@ class Enrolment:
         with self.register.changing():
             self.register.add_invitation(invitation_id, invitation, now)
             authority = self.register.authorities()[0].certificate
-        return JoinToken(tuple(addresses), enrolment_port, invitation_id, secret, authority)
+        return JoinToken(tuple(addresses), enrolment_port, invitation_id, secret, authority, tuple(via))
 
     def enroll(self, applicant: Applicant, now: float, life: float) -> Membership:
         """Makes the applicant a member and returns what makes it one; a member is answered again and uses nothing up.

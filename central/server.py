@@ -65,17 +65,19 @@ class Central:
         """The id of the network, empty in plaintext."""
         return self.network.network_id if self.network else ""
 
-    async def invite(self, uses: int = 1, ttl: float = 3600.0, addresses: Sequence[str] = ()) -> JoinToken:
+    async def invite(
+        self, uses: int = 1, ttl: float = 3600.0, addresses: Sequence[str] = (), via: Sequence[str] = ()
+    ) -> JoinToken:
         """Returns a token by which `uses` keys may join within `ttl` seconds; there has to be TLS.
 
-        `addresses` are what newcomers dial instead of what is found.
+        `addresses` are what newcomers dial instead of what is found, `via` the peers through which to join otherwise.
         """
         if self.network is None:
             raise RuntimeError("nobody needs a token in plaintext")
         shown = addresses or advertised(*split_address(self.address), ())
         now, port = self.network.now(), self.enrolment_port
         return await self.network.run(
-            lambda network: network.invite(now, uses=uses, ttl=ttl, addresses=shown, enrolment_port=port)
+            lambda network: network.invite(now, uses=uses, ttl=ttl, addresses=shown, enrolment_port=port, via=via)
         )
 
 

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 
 from core.addresses import MOST_ADDRESSES, split_address
 from core.certificates import network_id_of
+from core.checks import split_friend
 from core.errors import InvalidInput
 from relevo.v1.enrolment_pb2 import JoinToken as TokenMessage
 
@@ -15,7 +16,8 @@ PREFIX = "relevo1_"
 INVITATION_BYTES = 8
 SECRET_BYTES = 16
 _CHECK_BYTES = 4
-_MOST_CHARACTERS = 4096
+# Of the longest: with as many addresses and peers as there may be, at hosts with the longest names.
+_MOST_CHARACTERS = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class JoinToken:
         invitation_id: 8 bytes.
         secret: 16 bytes; never shown but in the token itself.
         authority: the certificate (DER) of the network's authority.
+        via: peers through which to reach central where it does not answer, `host:port` or `peer id@host:port`.
     """
 
     addresses: tuple[str, ...]
@@ -35,6 +38,7 @@ class JoinToken:
     invitation_id: bytes
     secret: bytes
     authority: bytes
+    via: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"JoinToken({self.invitation_id.hex()}, …)"
@@ -47,6 +51,7 @@ class JoinToken:
             invitation_id=self.invitation_id,
             secret=self.secret,
             authority=self.authority,
+            via=self.via,
         ).SerializeToString()
         return PREFIX + _encoded(data + _check(data))
 
@@ -78,6 +83,10 @@ class JoinToken:
             raise InvalidInput("token", f"it does not name 1 to {MOST_ADDRESSES} addresses of central")
         for address in message.addresses:
             split_address(address, "token")
+        if len(message.via) > MOST_ADDRESSES:
+            raise InvalidInput("token", f"it names more than {MOST_ADDRESSES} peers")
+        for peer in message.via:
+            split_friend(peer, "token")
         if not 0 < message.enrolment_port < 1 << 16:
             raise InvalidInput("token", "it names no port for joining")
         if len(message.invitation_id) != INVITATION_BYTES or len(message.secret) != SECRET_BYTES:
@@ -88,6 +97,7 @@ class JoinToken:
             message.invitation_id,
             message.secret,
             message.authority,
+            tuple(message.via),
         )
 
 

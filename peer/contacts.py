@@ -1,10 +1,9 @@
 """Other peers as this one knows them: who they are, where they can be reached, what they hold."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from core.addresses import join_address, split_address
-from core.errors import InvalidInput
-from core.identity import PEER_ID
+from core.checks import split_friend
 from relevo.v1.content_pb2 import Holder as HolderMessage
 from relevo.v1.content_pb2 import PeerInfo
 
@@ -32,14 +31,17 @@ class Contact:
         Raises:
             InvalidInput: it is of neither form.
         """
-        peer_id, _, address = text.rpartition("@")
-        if "@" in text and not PEER_ID.fullmatch(peer_id):
-            raise InvalidInput("friend", f"{text!r} is not PEER_ID@HOST:PORT; `relevo status` there shows its id")
-        return cls(peer_id, "", (join_address(*split_address(address, "friend")),))
+        peer_id, address = split_friend(text)
+        return cls(peer_id, "", (address,))
 
     def to_info(self) -> PeerInfo:
         """Returns the message that describes this contact."""
         return PeerInfo(peer_id=self.peer_id, name=self.name, addresses=self.addresses)
+
+
+def addresses(friends: Iterable[str]) -> tuple[str, ...]:
+    """Returns the `host:port` in each `PEER_ID@HOST:PORT` or `HOST:PORT`; raises InvalidInput for what is neither."""
+    return tuple(split_friend(friend)[1] for friend in friends)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from peer.attaching import Attaching
 from peer.contacts import Contact
 from peer.credentials import Credentials
 from peer.downloads import Downloads
+from peer.entrance import Entrance
 from peer.experiment import Experiment
 from peer.library import Library
 from peer.orders import checked_rate, order_of, priority_of
@@ -28,6 +29,7 @@ from peer.transfers import Transfers
 from peer.uploads import Uploads
 from peer.views import (
     REACHABILITIES,
+    entrance_message,
     membership_message,
     problem_messages,
     route_message,
@@ -60,6 +62,7 @@ class Parts:
     serving: Serving
     relaying: Relaying
     attaching: Attaching
+    entrance: Entrance
     experiment: Experiment
     clock: Callable[[], float]
     credentials: Credentials | None
@@ -114,6 +117,7 @@ class ControlServicer(PeerControlServicer):
                 relayed_bytes=parts.relaying.relayed_bytes,
                 attached_to=[relay.to_info() for relay in parts.attaching.attached_to],
             ),
+            entrance=entrance_message(parts.entrance),
         )
 
     def _membership(self) -> pb2.MembershipStatus | None:

@@ -30,13 +30,14 @@ from peer.carriers import Carriers
 from peer.carrying import DirectCarrier
 from peer.central_time import CentralTime
 from peer.channels import Channels
-from peer.contacts import Contact
+from peer.contacts import Contact, addresses
 from peer.control_servicer import ControlServicer, Parts
 from peer.credentials import Credentials
 from peer.detour import Detour
 from peer.dial_back import DialBack
 from peer.downloads import Downloads
-from peer.enrolling import Enrolling
+from peer.enrolling import Enrolling, at_port
+from peer.entrance import Entrance
 from peer.experiment import Experiment
 from peer.holders import Holders
 from peer.joining import Joined, joined
@@ -122,6 +123,7 @@ class Peer:
             clock=clock,
             wall=wall,
         )
+        self.entrance = Entrance(self._enrolment, clock)
         self.last_neighbours = LastNeighbours(settings.home)
         self.session.detour = Detour(self._carried(clock), clock)
         self.routes.central_stub = self.session.central_stub
@@ -225,6 +227,8 @@ class Peer:
         add_PeerControlServicer_to_server(ControlServicer(self._parts()), self.control.server)
         self._host = bind(self.server, self.settings.listen)
         connections.listening(self.server.port)
+        if self.credentials and self.settings.entrance:
+            await self.entrance.open(self.settings.entrance, self.credentials.membership.enrolment_port)
         socket = control_socket(self.settings.home)
         socket.unlink(missing_ok=True)
         self.control.listen(control_address(self.settings.home))
@@ -250,6 +254,7 @@ class Peer:
             steps.push_async_callback(self.control.stop, DRAIN)
             steps.push_async_callback(self.server.stop, DRAIN)
             steps.callback(self.relaying.stop)
+            steps.push_async_callback(self.entrance.close)
             steps.push_async_callback(self.attaching.close)
             steps.callback(self.unfinished.close)
             steps.push_async_callback(self.transfers.close)
@@ -321,7 +326,12 @@ class Peer:
             return None
         renewal = Renewal(
             self.credentials,
-            Enrolling(self.identity, self.session.time, self.session.detour.central if self.session.detour else None),
+            Enrolling(
+                self.identity,
+                self.session.time,
+                entrances=addresses((*self.settings.via, *self.settings.friends)),
+                carried=self.session.detour.central if self.session.detour else None,
+            ),
             lambda: self.session.centrals,
             clock=clock,
             time=self.session.time,
@@ -343,6 +353,10 @@ class Peer:
         )
         trust = credentials.trust if credentials else None
         return CarriedCentral(self.identity, carriers, self.session.time, trust)
+
+    def _enrolment(self) -> list[str]:
+        """Returns where Enrolment is at each central, the one in use first."""
+        return at_port(self.session.centrals, self.credentials.membership.enrolment_port) if self.credentials else []
 
     def _trust_version(self) -> int:
         return self.credentials.trust().version if self.credentials else 0
@@ -390,6 +404,7 @@ class Peer:
             serving=self.serving,
             relaying=self.relaying,
             attaching=self.attaching,
+            entrance=self.entrance,
             experiment=self.experiment,
             clock=self._clock,
             credentials=self.credentials,

@@ -1,7 +1,13 @@
-"""Asks central for membership: with a token the first time, with the peer's key alone from then on."""
+"""Asks central for membership: with a token the first time, with the peer's key alone from then on.
 
+Where central does not answer, it is asked through the entrance of another peer: TLS and all, so that it is central all
+the same that has to show who it is.
+"""
+
+import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,19 +46,35 @@ PATIENCE = 1.0
 class Enrolling:
     """Calls Enrolment in the name of one key."""
 
-    def __init__(self, identity: Identity, time: CentralTime, carried: CarriedCentral | None = None) -> None:
-        """`time` is central's; `carried` is central by way of other peers, for members whom it does not answer."""
+    def __init__(
+        self,
+        identity: Identity,
+        time: CentralTime,
+        *,
+        entrances: Sequence[str] = (),
+        carried: CarriedCentral | None = None,
+    ) -> None:
+        """Makes it.
+
+        Args:
+            identity: the key.
+            time: central's.
+            entrances: `host:port` of peers through which to reach Enrolment when central does not answer itself: at
+                these hosts, on the port that it has at central.
+            carried: central by way of other peers, for members whom it does not answer.
+        """
         self._identity = identity
         self._time = time
+        self._entrances = entrances
         self._carried = carried
 
     async def enroll(self, token: JoinToken, name: str) -> Membership:
-        """Makes this peer, called `name`, a member by a token; the token's addresses are tried in order.
+        """Makes this peer, called `name`, a member by a token; its addresses are tried in order, then the entrances.
 
         Raises:
             Refused: the token does not count any more.
             Revoked: this peer's key was revoked.
-            WrongIdentity, Unreachable: central answers at none of the addresses.
+            WrongIdentity, Unreachable: central answers at none of the addresses, nor through an entrance.
             RelevoError: what central answered.
         """
         network_id = network_id_of(token.authority)
@@ -64,9 +86,10 @@ class Enrolling:
             response = await stub.Enroll(request, timeout=TIMEOUT)
             return answered(response.membership, self._identity.peer_id, network_id)
 
-        addresses = _at_port(token.addresses, token.enrolment_port)
+        addresses = at_port(token.addresses, token.enrolment_port)
+        entrances = at_port(self._entrances, token.enrolment_port)
         try:
-            return await self._at_any(addresses, (token.authority,), network_id, enroll)
+            return await self._at_any(addresses, (token.authority,), network_id, enroll, entrances)
         except errors.Refused as error:
             if isinstance(error, errors.Revoked):
                 raise
@@ -83,25 +106,27 @@ class Enrolling:
             WrongIdentity, Unreachable: central answers at none of the hosts, nor through another peer.
             RelevoError: what central answered.
         """
+        authorities, network_id = membership.trust.authorities, membership.network_id
 
         def asked() -> pb2.RenewRequest:
             return pb2.RenewRequest(signed=self._sign(RENEW_METHOD, b""), public_key=self._identity.public_key)
 
         async def renew(stub: "EnrolmentAsyncStub") -> Membership:
             response = await stub.Renew(asked(), timeout=TIMEOUT)
-            return answered(response.membership, self._identity.peer_id, membership.network_id)
+            return answered(response.membership, self._identity.peer_id, network_id)
 
-        addresses = _at_port(centrals, membership.enrolment_port)
+        centrals, entrances = (at_port(each, membership.enrolment_port) for each in (centrals, self._entrances))
         try:
-            return await self._at_any(addresses, membership.trust.authorities, membership.network_id, renew)
-        except errors.Unreachable as error:
-            if self._carried is None:
-                raise
-            try:
-                response = await self._carried.call(RENEW_METHOD, asked(), pb2.RenewResponse)
-            except errors.Unreachable:
-                raise error from None
-            return answered(response.membership, self._identity.peer_id, membership.network_id)
+            return await self._at_any(centrals, authorities, network_id, renew)
+        except errors.Unreachable:
+            if self._carried is not None:
+                with contextlib.suppress(errors.Unreachable):
+                    response = await self._carried.call(RENEW_METHOD, asked(), pb2.RenewResponse)
+                    return answered(response.membership, self._identity.peer_id, network_id)
+            if entrances:  # who has been off for long is let through there, and nowhere else
+                with contextlib.suppress(errors.Unreachable):
+                    return await self._at_any((), authorities, network_id, renew, entrances)
+            raise
 
     def _sign(self, method: str, payload: bytes) -> "SignedRequest":
         return sign_request(self._identity, method, payload, self._time.now)
@@ -112,7 +137,9 @@ class Enrolling:
         authorities: Sequence[bytes],
         network_id: str,
         call: Callable[["EnrolmentAsyncStub"], Awaitable[Membership]],
+        entrances: Sequence[str] = (),
     ) -> Membership:
+        """Returns the first answer of central's: at one of the addresses, or through one of the entrances."""
         material = Material(b"", b"", to_pem(authorities))  # no certificate is asked for there
         others: list[errors.WrongIdentity] = []
 
@@ -122,12 +149,16 @@ class Enrolling:
             except errors.Unreachable as error:  # it leads on to the next
                 if isinstance(error, errors.WrongIdentity):
                     others.append(error)
+                elif address in entrances:
+                    raise await _closed(address) from error
                 raise
             except errors.RelevoError as error:  # what central itself answers counts
                 return error
 
         try:
-            answer = await first_success([partial(at, address) for address in addresses], PATIENCE)
+            answer = await first_success(
+                [partial(at, address) for address in dict.fromkeys((*addresses, *entrances))], PATIENCE
+            )
         except errors.Unreachable as error:
             raise others[0] if others else error  # noqa: B904 - it says more than the silence of another address
         if isinstance(answer, errors.RelevoError):
@@ -158,5 +189,23 @@ async def _translated(call: Awaitable[T], address: str) -> T:
         raise central_error(error, address) from error
 
 
-def _at_port(addresses: Sequence[str], port: int) -> list[str]:
+async def _closed(address: str) -> errors.Unreachable:
+    """Returns why central is not reached through the entrance at `host:port`."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            _, writer = await asyncio.open_connection(*split_address(address))
+    except OSError:
+        return errors.Unreachable(
+            f"central does not answer, and at {address} no peer lets newcomers in: "
+            "the one there has to run with `relevo serve --entrance`"
+        )
+    writer.transport.abort()
+    return errors.Unreachable(
+        f"central does not answer, and the entrance at {address} does not lead to it: the peer there does not reach it "
+        "either, has too many newcomers at once, or what it passes on is changed on the way"
+    )
+
+
+def at_port(addresses: Iterable[str], port: int) -> list[str]:
+    """Returns the hosts of `addresses` (`host:port`) with another port, each once."""
     return list(dict.fromkeys(join_address(split_address(address)[0], port) for address in addresses))

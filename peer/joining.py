@@ -9,6 +9,7 @@ from core.errors import NotPossible
 from core.identity import Identity
 from core.tokens import JoinToken
 from peer.central_time import CentralTime
+from peer.contacts import addresses
 from peer.enrolling import Enrolling
 from peer.membership import Membership, load, save
 from peer.settings import ServeSettings, recall, remember
@@ -55,15 +56,16 @@ async def joined(settings: ServeSettings, identity: Identity, time: CentralTime)
         centrals = settings.centrals or recall(settings.home).centrals or token.addresses
         # It may still be newer than what the home knows of central.
         membership = replace(membership, enrolment_port=token.enrolment_port)
-        return Joined(replace(settings, centrals=centrals), membership, token)
+        return Joined(replace(settings, centrals=centrals, via=settings.via or token.via), membership, token)
     if membership is not None:
         raise NotPossible(
             f"this home is a member of the network {membership.network_id}, and the token is another network's: "
             "use another home (relevo --home NEW serve DIR --join TOKEN), "
             f"or remove {settings.home / 'network'} to leave the network for good"
         )
-    settings = replace(settings, centrals=settings.centrals or token.addresses)
-    membership = await Enrolling(identity, time).enroll(replace(token, addresses=settings.centrals), settings.name)
+    settings = replace(settings, centrals=settings.centrals or token.addresses, via=settings.via or token.via)
+    enrolling = Enrolling(identity, time, entrances=addresses((*settings.via, *settings.friends)))
+    membership = await enrolling.enroll(replace(token, addresses=settings.centrals), settings.name)
     try:
         await asyncio.to_thread(_keep, settings, membership)
     except OSError as error:

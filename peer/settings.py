@@ -80,6 +80,8 @@ class ServeSettings:
         name: what the peer calls itself, 1 to 64 characters.
         listen: `host:port` to bind; port 0 lets the system choose.
         advertise: host under which others reach the peer; empty: found from the route to central.
+        entrance: `host:port` on which newcomers are let through to central's enrolment, with port 0 on the very port
+            that it has at central; empty: nobody is.
         store_quota: most bytes to store for others.
         slots: most blocks given at once.
         slots_each: most blocks given at once to one peer.
@@ -103,6 +105,7 @@ class ServeSettings:
     name: str = ""
     listen: str = "[::]:0"
     advertise: str = ""
+    entrance: str = ""
     store_quota: int = 10 << 30
     slots: int = SLOTS
     slots_each: int = SLOTS_EACH
@@ -121,9 +124,11 @@ class ServeSettings:
         """Checks what one setting asks of another.
 
         Raises:
-            InvalidInput: plaintext is to be served to other machines, or allowed to be where there is none; or a friend
-                is to be called without knowing who it is.
+            InvalidInput: plaintext is to be served to other machines, or allowed to be where there is none; a friend is
+                to be called without knowing who it is; or newcomers are to be let in where nobody is a member.
         """
+        if self.insecure and self.entrance:
+            raise InvalidInput("entrance", "with --insecure nobody has to join: leave --entrance out")
         if not self.insecure:
             for friend in self.friends:
                 if "@" not in friend:

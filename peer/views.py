@@ -9,6 +9,7 @@ import grpc
 from core.errors import NotPossible, RelevoError
 from core.status import from_code
 from core.times import from_timestamp, to_duration, to_timestamp
+from peer.entrance import Entrance
 from peer.membership import Membership
 from peer.orders import PRIORITIES
 from peer.pieces import unlimited
@@ -19,6 +20,7 @@ from peer.set_progress import SetProgress
 from peer.ways import Taken
 from peer.work import Kind, State, Transfer
 from relevo.v1.peer_control_pb2 import (
+    EntranceStatus,
     FileProgress,
     MembershipStatus,
     Route,
@@ -80,6 +82,13 @@ def membership_message(membership: Membership, renew_time: float) -> MembershipS
         trust_version=membership.trust.version,
         revoked_count=len(membership.trust.revoked),
     )
+
+
+def entrance_message(entrance: Entrance) -> EntranceStatus | None:
+    """Returns where newcomers are let through, and how many; None when there is no such place."""
+    if not entrance.address:
+        return None
+    return EntranceStatus(address=entrance.address, led_count=entrance.led, refused_count=entrance.refused)
 
 
 def transfer_message(transfer: Transfer, now: float) -> TransferMessage:

@@ -98,8 +98,8 @@ class World:
             how = [] if (home / "network").exists() else ["--join", self.invite()]
         return self.run("peer", "--home", home, "serve", shared, "--name", name, "--listen", listen, *how, *options)
 
-    def invite(self):
-        command = [sys.executable, "-m", "central", "invite", "--data", str(self.base / "central")]
+    def invite(self, *options):
+        command = [sys.executable, "-m", "central", "invite", "--data", str(self.base / "central"), *options]
         done = subprocess.run(
             command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=20, check=False
         )
@@ -610,6 +610,48 @@ def test_a_daemon_that_loses_central_goes_on_through_others_that_are_killed_and_
     assert world.listed("cho") == ["b.txt", "c.txt"]
     assert ben.stop() == 0
     assert [one["peer"]["name"] for one in world.json("cho", "peers")["peers"]] == ["cho"]
+
+
+def test_a_newcomer_joins_through_another_peer_without_ever_reaching_central_and_comes_back(world, tmp_path):
+    world.share("ana", "a.txt", noise(1000))
+    world.share("ben", "b.txt", noise(MIB))
+    central = world.central()
+    reached = ("--advertise", "127.0.0.1", "--entrance", "127.0.0.2")
+    ana = world.peer("ana", central, *reached, listen="0.0.0.0:0")
+    way = f"127.0.0.2:{ana.address.split(':')[1]}"
+    token = world.invite("--address", "127.0.0.9:7400", "--via", way)  # where nobody listens
+    home, shared = world.base / "ben" / "home", world.base / "ben" / "shared"
+    serve = ("peer", "--home", home, "serve", shared, "--name", "ben", "--listen", "127.0.0.1:0")
+    ben = world.run(*serve, "--join", token)
+    until(lambda: way in (through(world, "ben") or ""))
+    until(lambda: world.listed("ana") == ["a.txt", "b.txt"])
+    entrance = world.json("ana", "status")["entrance"]
+    assert (entrance["address"].split(":")[0], int(entrance["led_count"])) == ("127.0.0.2", 1)
+    done = world.relevo("ana", "get", "b.txt", "--to", tmp_path / "out")
+    assert (done.returncode, (tmp_path / "out" / "b.txt").read_bytes()) == (0, noise(MIB))
+
+    assert ben.stop() == 0
+    until(lambda: world.listed("ana") == ["a.txt", "b.txt"])  # as a holder of what it has fetched
+    ben = world.run(*serve)
+    until(lambda: way in (through(world, "ben") or ""))
+    done = world.relevo("ben", "get", "a.txt", "--to", tmp_path / "out")
+    assert (done.returncode, (tmp_path / "out" / "a.txt").read_bytes()) == (0, noise(1000))
+
+
+def test_a_newcomer_that_is_let_in_nowhere_is_told_why_and_ends(world):
+    central = world.central()
+    world.peer("ana", central, "--entrance", "127.0.0.2")
+    token = world.invite("--address", "127.0.0.9:7400")
+    central.kill()
+    home, shared = world.base / "ben" / "home", world.base / "ben" / "shared"
+    shared.mkdir(parents=True)
+    for host, why in (("127.0.0.2", "does not lead to it"), ("127.0.0.3", "has to run with `relevo serve --entrance`")):
+        done = world.relevo("ben", "serve", shared, "--join", token, "--via", f"{host}:7500")
+        assert (done.returncode, done.stderr.count("\n")) == (5, 1), done.stderr
+        assert why in done.stderr
+        assert not (home / "network").exists()
+    log = (world.base / "log").read_text()
+    assert "newcomers cannot be let in: central's enrolment does not answer at 127.0.0.1:" in log
 
 
 def test_a_relay_that_is_killed_in_the_middle_is_replaced_by_the_backup_and_the_user_notices_nothing(world):

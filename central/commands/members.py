@@ -24,16 +24,26 @@ _YEAR = 365 * 86_400
 SHORTEST_PREFIX = 4
 
 
-def _address(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+def _dialled(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns addresses that can be dialled, at most as many as a token may have."""
     try:
         for value in values:
-            if split_address(value)[1] == 0:
+            if split_address(_address(param, value))[1] == 0:
                 raise click.BadParameter(f"{value} has port 0, which nobody can dial", ctx, param)
     except InvalidInput as error:
         raise click.BadParameter(str(error), ctx, param) from error
     if len(values) > MOST_ADDRESSES:
         raise click.BadParameter(f"a token names at most {MOST_ADDRESSES} addresses", ctx, param)
     return values
+
+
+def _address(param: click.Parameter, value: str) -> str:
+    """Returns the `host:port` in a value of `--address` or `--via`. Raises InvalidInput when there is none."""
+    if param.name != "via":
+        return value
+    from core.checks import split_friend  # noqa: PLC0415 - slow to import, and `--help` does without
+
+    return split_friend(value, "via")[1]
 
 
 @click.command()
@@ -48,10 +58,18 @@ def _address(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
     "--address",
     multiple=True,
     metavar="HOST:PORT",
-    callback=_address,
+    callback=_dialled,
     help="Where newcomers find central; repeat for others.  [default: found from where central listens]",
 )
-def invite(data: Path, ttl: float, uses: int, address: tuple[str, ...]) -> None:
+@click.option(
+    "--via",
+    multiple=True,
+    metavar="HOST:PORT",
+    callback=_dialled,
+    help="A peer with an entrance (relevo serve --entrance), through which newcomers join that do not reach central, "
+    "also as PEER_ID@HOST:PORT; repeat for others.",
+)
+def invite(data: Path, ttl: float, uses: int, address: tuple[str, ...], via: tuple[str, ...]) -> None:
     """Print a token with which a peer joins: `relevo serve DIR --join TOKEN`.
 
     The token is a secret: whoever has it gets in, until it is used up or has expired.
@@ -62,10 +80,11 @@ def invite(data: Path, ttl: float, uses: int, address: tuple[str, ...]) -> None:
     with network_of(data) as network:
         listening, port = address_of(network)
         shown = address or advertised(*split_address(listening), ())
-        token = network.invite(now, uses=uses, ttl=ttl, addresses=shown, enrolment_port=port)
+        token = network.invite(now, uses=uses, ttl=ttl, addresses=shown, enrolment_port=port, via=via)
     click.echo(token.to_text())
     whom = "one peer" if uses == 1 else f"{uses} peers"
-    click.echo(f"It lets {whom} in until {_moment(now + ttl)}, by {', '.join(shown)}.", err=True)
+    ways = ", ".join(shown) + (f", or through {', '.join(via)}" if via else "")
+    click.echo(f"It lets {whom} in until {_moment(now + ttl)}, by {ways}.", err=True)
 
 
 @click.command()

@@ -92,6 +92,19 @@ def listen_address(text: str) -> str:
     return text
 
 
+def entrance(text: str) -> str:
+    """Returns the `HOST:PORT` in `HOST` or `HOST:PORT`; without a port that is 0; empty stays empty.
+
+    Raises:
+        click.BadParameter: it is neither.
+    """
+    try:
+        bare = host(text)
+    except click.BadParameter:
+        return listen_address(text)
+    return bare and join_address(bare, 0)
+
+
 def _port(text: str) -> int:
     try:
         return split_address(text)[1]

@@ -60,6 +60,14 @@ if TYPE_CHECKING:
     help="The host under which others reach this peer.  [default: found from the route to central]",
 )
 @click.option(
+    "--entrance",
+    type=params.entrance,
+    default="",
+    metavar="HOST[:PORT]",
+    help="Let newcomers through to central that do not reach it: [::] is every address. They join with --via and this "
+    "host; PORT is for a router that maps it to central's enrolment port, which is used otherwise.  [default: nobody]",
+)
+@click.option(
     "--store-quota",
     type=params.size,
     default="10GiB",
@@ -141,6 +149,7 @@ def serve(
     name: str | None,
     listen: str | None,
     advertise: str,
+    entrance: str,
     store_quota: int,
     max_blocks: int,
     max_blocks_each: int,
@@ -176,6 +185,7 @@ def serve(
         name=_name(ctx, name or kept.name or default_name()),
         listen=listen or ("127.0.0.1:0" if insecure else "[::]:0"),
         advertise=advertise,
+        entrance=entrance,
         store_quota=store_quota,
         slots=max_blocks,
         slots_each=max_blocks_each,

@@ -52,6 +52,7 @@ def status_page(found: "GetStatusResponse", now: float) -> list[str]:
         *([("catalogue", found.publishing_problem)] if found.publishing_problem else []),
         ("stores", _stores(found)),
         ("reached", _reached(found)),
+        *([("entrance", _entrance(found))] if found.HasField("entrance") else []),
         ("traffic", _traffic(found)),
         ("limits", _limits(found)),
         ("home", found.home),
@@ -126,6 +127,11 @@ def _reached(found: "GetStatusResponse") -> str:
         peers = show.count(found.relay.attached_count, "peer")
         text += f"; relays for {peers}, {show.size(found.relay.relayed_bytes)} so far"
     return text
+
+
+def _entrance(found: "GetStatusResponse") -> str:
+    led = show.count(found.entrance.led_count, "connection")
+    return f"{found.entrance.address}: {led} led to central, {found.entrance.refused_count:,} turned away"
 
 
 def _traffic(found: "GetStatusResponse") -> str:

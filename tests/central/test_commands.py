@@ -82,10 +82,20 @@ def test_invite_takes_uses_a_span_and_addresses(data):
         assert enrolment.register.invitation(token.invitation_id).uses_left == 3
 
 
+def test_invite_names_peers_through_which_to_join(data):
+    via = ("ana.example:7500", f"{'a' * 52}@[2001:db8::2]:7500")
+    result = run("invite", "--via", via[0], "--via", via[1], data=data)
+    assert JoinToken.from_text(result.stdout).via == via
+    assert f"or through {via[0]}, {via[1]}." in result.stderr
+
+
 @pytest.mark.parametrize(
     "options",
     [
         ["--address", "nonsense"],
+        ["--via", "nonsense"],
+        ["--via", "x@host:1"],
+        ["--via", "host:0"],
         ["--address", "host:0"],
         ["--address", "host:1"] * 17,
         ["--uses", "0"],

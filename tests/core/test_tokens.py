@@ -11,6 +11,7 @@ from core.tokens import INVITATION_BYTES, PREFIX, SECRET_BYTES, JoinToken, _chec
 
 AUTHORITY = Authority.create(1_800_000_000.0, 1e9).certificate
 TOKEN = JoinToken(("central.example.org:7400", "[fe80::1]:7400"), 7401, b"8 bytes!", b"16 secret bytes!", AUTHORITY)
+ID = "a" * 52
 TEXT = TOKEN.to_text()
 HOSTS = st.sampled_from(["10.0.0.7:7400", "[2001:db8::7]:7400", "central:1", "central.example.org:65535"])
 
@@ -24,12 +25,28 @@ def changed(**fields):
     st.integers(1, 65535),
     st.binary(min_size=INVITATION_BYTES, max_size=INVITATION_BYTES),
     st.binary(min_size=SECRET_BYTES, max_size=SECRET_BYTES),
+    st.lists(HOSTS | HOSTS.map(lambda host: f"{ID}@{host}"), max_size=16),
 )
-def test_a_token_survives_the_journey_as_one_word(addresses, port, invitation_id, secret):
-    token = JoinToken(tuple(addresses), port, invitation_id, secret, AUTHORITY)
+def test_a_token_survives_the_journey_as_one_word(addresses, port, invitation_id, secret, via):
+    token = JoinToken(tuple(addresses), port, invitation_id, secret, AUTHORITY, tuple(via))
     text = token.to_text()
     assert JoinToken.from_text(text) == token
     assert set(text) <= set(string.ascii_letters + string.digits + "-_")
+
+
+def test_a_token_with_the_most_and_the_longest_addresses_survives_too():
+    longest = f"{'h' * 253}:65535"
+    token = JoinToken((longest,) * 16, 1, TOKEN.invitation_id, TOKEN.secret, AUTHORITY, (f"{ID}@{longest}",) * 16)
+    assert JoinToken.from_text(token.to_text()) == token
+
+
+@pytest.mark.parametrize(
+    ("via", "words"),
+    [(("nowhere",), "not HOST:PORT"), (("x@h:1",), "not PEER_ID@HOST:PORT"), (("h:1",) * 17, "more than 16 peers")],
+)
+def test_a_token_that_names_no_peers_where_it_should_is_refused(via, words):
+    with pytest.raises(InvalidInput, match=words):
+        JoinToken.from_text(changed(via=via))
 
 
 def test_a_token_is_short_enough_to_paste():

@@ -48,8 +48,14 @@ def _defence(
     return Defence((Piece(file, code, without), *also), tests, full)
 
 
-# What stands between these floods and a server is gRPC's own, and cannot be taken away.
-OF_GRPC = frozenset({"test_frames_that_ask_for_work_and_bring_nothing", "test_headers_that_never_end"})
+# What stands between these floods and a server is gRPC's own, as TLS is, and cannot be taken away.
+OF_GRPC = frozenset(
+    {
+        "test_frames_that_ask_for_work_and_bring_nothing",
+        "test_headers_that_never_end",
+        "test_an_entrance_that_changes_one_byte_is_found_out_and_no_membership_comes_of_it",
+    }
+)
 
 
 DEFENCES = (
@@ -942,5 +948,68 @@ DEFENCES = (
         "for ways in ([working] if working else [], pushed, by_relay):",
         "for ways in ([working] if working else pushed or by_relay,):",
         "test_a_relay_that_goes_in_the_middle_is_replaced_by_the_other",
+    ),
+    # 52: an entrance
+    _defence(
+        "peer/enrolling.py",
+        "open_channel(address, CENTRAL_MESSAGE, material, central_name(network_id))",
+        "open_channel(address, CENTRAL_MESSAGE)",
+        "test_who_takes_centrals_place_is_not_told_the_secret",
+    ),
+    _defence(
+        "peer/daemon.py",
+        "return at_port(self.session.centrals, self.credentials.membership.enrolment_port) if self.credentials else []",
+        "return list(self.session.centrals)",
+        "test_a_stranger_reaches_enrolment_through_an_entrance_and_nothing_else",
+    ),
+    _defence(
+        "peer/daemon.py",
+        "if self.credentials and self.settings.entrance:",
+        'if self.credentials and (self.settings.entrance or "127.0.0.2:0"):',
+        "test_an_entrance_is_shut_unless_it_is_asked_for",
+    ),
+    # 53: what strangers may have of an entrance
+    _defence(
+        "peer/entrance.py",
+        "async with asyncio.timeout(allowance.silent):",
+        "async with asyncio.timeout(None):",
+        "test_who_says_nothing_costs_central_no_connection_and_is_sent_away",
+    ),
+    _defence(
+        "peer/entrance.py",
+        "async with asyncio.timeout(allowance.longest):",
+        "async with asyncio.timeout(None):",
+        "test_a_connection_is_ended_when_its_time_is_over_whether_something_passes_or_not",
+        "test_who_reads_nothing_is_sent_away",
+    ),
+    _defence(
+        "peer/entrance.py",
+        "_pipe(reader, central, allowance.to_central - len(hello))",
+        "_pipe(reader, central, 1 << 60)",
+        "test_who_sends_for_ever_brings_central_a_few_kibibytes",
+    ),
+    _defence(
+        "peer/entrance.py",
+        "_pipe(answers, writer, allowance.to_newcomer)",
+        "_pipe(answers, writer, 1 << 60)",
+        "test_what_answers_for_ever_is_cut_off",
+    ),
+    _defence(
+        "peer/entrance.py",
+        "held.total() >= AT_ONCE or held[host] >= AT_ONCE_EACH",
+        "held.total() >= AT_ONCE",
+        "test_a_host_that_opens_a_thousand_connections_gets_a_few_and_keeps_no_newcomer_out",
+    ),
+    _defence(
+        "peer/entrance.py",
+        "held.total() >= AT_ONCE or held[host] >= AT_ONCE_EACH",
+        "held[host] >= AT_ONCE_EACH",
+        "test_many_hosts_together_get_so_many_connections",
+    ),
+    _defence(
+        "peer/entrance.py",
+        "elif self._gate.take(address, self._clock()):",
+        "elif False:",
+        "test_so_many_connections_come_in_a_while_however_short_they_are",
     ),
 )

@@ -102,9 +102,9 @@ async def test_central_that_is_away_is_named(enrolment_bench, enrolling):
 
 @pytest.fixture
 def join(enrolment_bench, ana, tmp_path):
-    async def join(token=None, *centrals):
+    async def join(token=None, *centrals, **options):
         text = token.to_text() if token else ""
-        settings = ServeSettings(home=tmp_path, shared=tmp_path, centrals=centrals, name="ana", join=text)
+        settings = ServeSettings(home=tmp_path, shared=tmp_path, centrals=centrals, name="ana", join=text, **options)
         return await joined(settings, ana, CentralTime(time.monotonic, time.time))
 
     return join
@@ -131,6 +131,13 @@ async def test_a_home_that_has_joined_needs_no_token(enrolment_bench, join, tmp_
     again = await join(None, *recall(tmp_path).centrals)
     assert again.membership == first.membership
     assert enrolment_bench.asked == ["Enroll"]
+
+
+async def test_a_token_names_peers_through_which_to_go_on_and_the_user_other_ones(enrolment_bench, join):
+    first = await join(enrolment_bench.token("127.0.0.1:7400", via=("127.0.0.2:7500",)))
+    assert first.settings.via == ("127.0.0.2:7500",)
+    again = await join(enrolment_bench.token("127.0.0.1:7400", via=("127.0.0.3:7500",)), via=("127.0.0.4:7500",))
+    assert again.settings.via == ("127.0.0.4:7500",)
 
 
 async def test_a_token_of_the_network_that_the_peer_is_in_is_not_used(enrolment_bench, join, caplog):

@@ -95,6 +95,9 @@ class ManifestTarget(Target):
             raise Broken("a manifest was taken that is not that of the content")
 
 
+_VIA = ("192.0.2.2:7500", f"{'a' * 52}@[::1]:7500")
+
+
 class TokenTarget(Target):
     """A join token as a user pastes it. The body is fuzzed too, with a check that fits it."""
 
@@ -104,13 +107,14 @@ class TokenTarget(Target):
         self._authority = Authority.create(_NOW, _LIFE).certificate
 
     def seeds(self) -> Sequence[bytes]:
-        token = JoinToken(("192.0.2.1:7400", "[::1]:7400"), 7401, bytes(8), bytes(16), self._authority)
+        token = JoinToken(("192.0.2.1:7400", "[::1]:7400"), 7401, bytes(8), bytes(16), self._authority, _VIA)
         body = TokenMessage(
             addresses=token.addresses,
             enrolment_port=token.enrolment_port,
             invitation_id=token.invitation_id,
             secret=token.secret,
             authority=token.authority,
+            via=token.via,
         )
         return [token.to_text().encode(), body.SerializeToString()]
 

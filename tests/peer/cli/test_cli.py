@@ -253,6 +253,7 @@ async def test_status_tells_the_whole_story(daemon, run):
         relay=pb2.RelayStatus(
             attached_count=1, relayed_bytes=2048, attached_to=[daemon.neighbours.primary, daemon.neighbours.backup]
         ),
+        entrance=pb2.EntranceStatus(address="[::]:7401", led_count=3, refused_count=1200),
     )
     relays = "; relays for 1 peer, 2.0 KiB so far"
     assert (await run("status")).stdout.splitlines() == [
@@ -266,6 +267,7 @@ async def test_status_tells_the_whole_story(daemon, run):
         "catalogue  central takes 100 files of this peer at most",
         "stores     1 copy for others, 1.0 MiB of 10.0 GiB",
         f"reached    nobody can dial this peer: it pushes, or is relayed by ana and ben{relays}",
+        "entrance   [::]:7401: 3 connections led to central, 1,200 turned away",
         "traffic    sent 5.0 GiB, received 1000 B (50% direct, 30% reversed, 20% relayed)",
         "limits     upload 2.0 MiB/s, download no limit, 16 downloads at once",
         "home       /home/ana",

@@ -92,6 +92,10 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
         ("RELEVO_FRIEND", f"{ID}@a:1 {ID}@b:2", "friends", (f"{ID}@a:1", f"{ID}@b:2")),
         ("RELEVO_JOIN", "relevo1_x", "join", "relevo1_x"),
         ("RELEVO_ADVERTISE", "[::1]", "advertise", "::1"),
+        ("RELEVO_ENTRANCE", "[::]", "entrance", "[::]:0"),
+        ("RELEVO_ENTRANCE", "::1", "entrance", "[::1]:0"),
+        ("RELEVO_ENTRANCE", "ana.example", "entrance", "ana.example:0"),
+        ("RELEVO_ENTRANCE", "0.0.0.0:7401", "entrance", "0.0.0.0:7401"),
         ("RELEVO_STORE_QUOTA", "1.5GiB", "store_quota", 3 << 29),
         ("RELEVO_INSECURE", "1", "insecure", True),
     ],
@@ -99,6 +103,12 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
 def test_every_option_has_its_environment_variable(serve, served, shared, *, variable, value, attribute, expected):
     serve(shared, "--central", "c:1", env={variable: value})
     assert getattr(served[0], attribute) == expected
+
+
+def test_in_plaintext_there_is_no_entrance(serve, served, shared):
+    result = serve(shared, "--central", "c:1", "--entrance", "[::]", "--insecure")
+    assert (result.exit_code, served) == (2, [])
+    assert result.stderr == "relevo: entrance: with --insecure nobody has to join: leave --entrance out\n"
 
 
 def test_the_file_can_name_the_directory_and_friends(serve, served, shared, tmp_path):
@@ -122,6 +132,7 @@ def test_the_file_can_name_the_directory_and_friends(serve, served, shared, tmp_
         (["{shared}", "--central", "c:0"], "needs the port"),
         (["{shared}", "--central", "c:1", "--listen", "nowhere"], "is not HOST:PORT"),
         (["{shared}", "--central", "c:1", "--advertise", "h:80"], "is not a host name"),
+        (["{shared}", "--central", "c:1", "--entrance", "h:many"], "has no port"),
         (["{shared}", "--central", "c:1", "--store-quota", "much"], "is not a size"),
         (["{shared}", "--central", "c:1", "--name", "a\x1b[31m"], "control characters"),
         (["{shared}", "--central", "c:1", "--name", "a" * 65], "1 to 64 characters"),
