@@ -175,10 +175,14 @@ async def _serve_enrolment(
         raise NotPossible(
             f"cannot let peers join on {listen}: another program has it; choose another port with --enrolment-port"
         ) from error
-    gate = Gate(settings.enrolment_rate, settings.enrolment_total_rate)
-    servicer = EnrolmentServicer(network, gate, settings.certificate_life, directory.clock)
-    carried.offer(ENROLMENT_DESCRIPTOR.services_by_name["Enrolment"], servicer, ["Renew"])
-    add_EnrolmentServicer_to_server(servicer, server.server)
+
+    def servicer() -> EnrolmentServicer:
+        gate = Gate(settings.enrolment_rate, settings.enrolment_total_rate)
+        return EnrolmentServicer(network, gate, settings.certificate_life, directory.clock)
+
+    # What members bring is counted apart: strangers use up what their host may ask, and members of it still renew.
+    carried.offer(ENROLMENT_DESCRIPTOR.services_by_name["Enrolment"], servicer(), ["Renew"])
+    add_EnrolmentServicer_to_server(servicer(), server.server)
     await server.start()
     stack.push_async_callback(server.stop, settings.drain)
     return server.port

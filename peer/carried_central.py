@@ -47,10 +47,24 @@ class CarriedCentral:
     """
 
     def __init__(
-        self, identity: Identity, carriers: Carriers, time: CentralTime, trust: Callable[[], Trust] | None
+        self,
+        identity: Identity,
+        carriers: Carriers,
+        time: CentralTime,
+        trust: Callable[[], Trust] | None,
+        central: Callable[[], "CentralDirectoryAsyncStub"],
     ) -> None:
-        """`time` is central's; `trust` tells whom to trust: None in plaintext, where nobody's word is proved."""
+        """Makes it.
+
+        Args:
+            identity: who calls.
+            carriers: whom to ask.
+            time: central's.
+            trust: tells whom to trust; None in plaintext, where nobody's word is proved.
+            central: gives the stub of central itself.
+        """
         self.carriers = carriers
+        self._central = central
         self._identity = identity
         self._time = time
         self._trust = trust
@@ -66,8 +80,7 @@ class CarriedCentral:
             Unreachable: nobody brings an answer of central's.
             RelevoError: what central answered.
         """
-        signed = sign_request(self._identity, method, request.SerializeToString(), self._time.now)
-        asked = pb2.CarryRequest(signed=signed, public_key=self._identity.public_key)
+        asked = self._signed(method, request)
         attempts = [partial(self._through, carrier, asked, timeout) for carrier in self.carriers.in_order()]
         try:
             async with asyncio.timeout(timeout):
@@ -75,6 +88,23 @@ class CarriedCentral:
         except TimeoutError as error:
             raise errors.Unreachable("no peer brings central's answer in time") from error
         return _read(found, answer)
+
+    async def call_itself(self, method: str, request: Message, answer: type[M]) -> M:
+        """Returns the answer of central itself to what is carried otherwise, asked where it knows its members.
+
+        Raises:
+            Unreachable: central does not answer, or does not take this peer's certificate.
+            RelevoError: what central answered.
+        """
+        try:
+            response = await self._central().Carry(self._signed(method, request), timeout=TIMEOUT)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        return _read(response.answer, answer)
+
+    def _signed(self, method: str, request: Message) -> pb2.CarryRequest:
+        signed = sign_request(self._identity, method, request.SerializeToString(), self._time.now)
+        return pb2.CarryRequest(signed=signed, public_key=self._identity.public_key)
 
     async def _through(self, carrier: Carrier, asked: pb2.CarryRequest, timeout: float) -> SignedAnswer:
         """Returns central's answer, as one carrier brings it. Raises Unreachable when it brings none."""

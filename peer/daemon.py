@@ -352,7 +352,13 @@ class Peer:
             clock=clock,
         )
         trust = credentials.trust if credentials else None
-        return CarriedCentral(self.identity, carriers, self.session.time, trust)
+        return CarriedCentral(
+            self.identity,
+            carriers,
+            self.session.time,
+            trust,
+            central=lambda: self.channels.central(self.session.central),
+        )
 
     def _enrolment(self) -> list[str]:
         """Returns where Enrolment is at each central, the one in use first."""

@@ -61,7 +61,7 @@ class Enrolling:
             time: central's.
             entrances: `host:port` of peers through which to reach Enrolment when central does not answer itself: at
                 these hosts, on the port that it has at central.
-            carried: central by way of other peers, for members whom it does not answer.
+            carried: central by way of other peers, for members whom it does not answer, or not on this port.
         """
         self._identity = identity
         self._time = time
@@ -118,10 +118,12 @@ class Enrolling:
         centrals, entrances = (at_port(each, membership.enrolment_port) for each in (centrals, self._entrances))
         try:
             return await self._at_any(centrals, authorities, network_id, renew)
-        except errors.Unreachable:
+        except (errors.Unreachable, errors.Busy) as error:
             if self._carried is not None:
-                with contextlib.suppress(errors.Unreachable):
-                    response = await self._carried.call(RENEW_METHOD, asked(), pb2.RenewResponse)
+                # Strangers at this host may be who keeps central busy: it counts them apart from its members.
+                call = self._carried.call_itself if isinstance(error, errors.Busy) else self._carried.call
+                with contextlib.suppress(errors.Unreachable, errors.CertificateExpired):
+                    response = await call(RENEW_METHOD, asked(), pb2.RenewResponse)
                     return answered(response.membership, self._identity.peer_id, network_id)
             if entrances:  # who has been off for long is let through there, and nowhere else
                 with contextlib.suppress(errors.Unreachable):

@@ -7,12 +7,15 @@ import grpc
 import pytest
 
 from central import encode
+from central.settings import Settings
+from core import errors
 from core.certificates import central_name, to_pem
 from core.identity import Identity
 from core.rpc import CENTRAL_MESSAGE, open_channel
 from core.signing import sign_request
 from core.tls import Material
 from peer import membership
+from peer.enrolling import Enrolling
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import enrolment_pb2, peer_relay_pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
@@ -86,6 +89,20 @@ async def test_a_stranger_reaches_enrolment_through_an_entrance_and_nothing_else
         request = enrolment_pb2.RenewRequest(signed=signed, public_key=somebody.public_key)
         with pytest.raises(grpc.RpcError, match="does not know the peer"):  # it is central who answers
             await EnrolmentStub(channel).Renew(request, timeout=10)
+
+
+async def test_strangers_that_use_up_what_a_host_may_ask_keep_no_member_of_it_from_renewing(tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        network = DoorNetwork(tmp_path, stack)
+        await network.start_central(settings=Settings(enrolment_rate=0.01))  # one request, and the next much later
+        ana = await with_entrance(network)
+        before = ana.credentials.membership
+        with pytest.raises(errors.Busy):
+            await Enrolling(ana.identity, ana.session.time).renew(before, (network.central.address,))
+        await ana.renewal._renew(before)
+        assert ana.credentials.membership.certificates != before.certificates
+        with pytest.raises(errors.Busy):  # members are counted too
+            await ana.renewal._renew(ana.credentials.membership)
 
 
 async def test_an_entrance_is_shut_unless_it_is_asked_for(network):

@@ -970,6 +970,23 @@ DEFENCES = (
     ),
     # 53: what strangers may have of an entrance
     _defence(
+        "central/server.py",
+        """    def servicer() -> EnrolmentServicer:
+        gate = Gate(settings.enrolment_rate, settings.enrolment_total_rate)
+""",
+        """    gate = Gate(settings.enrolment_rate, settings.enrolment_total_rate)
+
+    def servicer() -> EnrolmentServicer:
+""",
+        "test_strangers_that_use_up_what_a_host_may_ask_keep_no_member_of_it_from_renewing",
+    ),
+    _defence(
+        "peer/enrolling.py",
+        "        except (errors.Unreachable, errors.Busy) as error:\n",
+        "        except errors.Unreachable as error:\n",
+        "test_strangers_that_use_up_what_a_host_may_ask_keep_no_member_of_it_from_renewing",
+    ),
+    _defence(
         "peer/entrance.py",
         "async with asyncio.timeout(allowance.silent):",
         "async with asyncio.timeout(None):",
