@@ -152,15 +152,14 @@ class Enrolling:
                 if isinstance(error, errors.WrongIdentity):
                     others.append(error)
                 elif address in entrances:
-                    raise await _closed(address) from error
+                    raise await _closed(address, addresses) from error
                 raise
             except errors.RelevoError as error:  # what central itself answers counts
                 return error
 
+        attempts = [partial(at, address) for address in dict.fromkeys((*addresses, *entrances))]
         try:
-            answer = await first_success(
-                [partial(at, address) for address in dict.fromkeys((*addresses, *entrances))], PATIENCE
-            )
+            answer = await first_success(attempts, PATIENCE)
         except errors.Unreachable as error:
             raise others[0] if others else error  # noqa: B904 - it says more than the silence of another address
         if isinstance(answer, errors.RelevoError):
@@ -191,19 +190,20 @@ async def _translated(call: Awaitable[T], address: str) -> T:
         raise central_error(error, address) from error
 
 
-async def _closed(address: str) -> errors.Unreachable:
-    """Returns why central is not reached through the entrance at `host:port`."""
+async def _closed(address: str, centrals: Sequence[str]) -> errors.Unreachable:
+    """Returns why central, which does not answer at `centrals`, is not reached through the entrance at `address`."""
+    central = f"central at {' or '.join(centrals)} does not answer"
     try:
         async with asyncio.timeout(PATIENCE):
             _, writer = await asyncio.open_connection(*split_address(address))
     except OSError:
         return errors.Unreachable(
-            f"central does not answer, and at {address} no peer lets newcomers in: "
+            f"{central}, and at {address} no peer lets newcomers in: "
             "the one there has to run with `relevo serve --entrance`"
         )
     writer.transport.abort()
     return errors.Unreachable(
-        f"central does not answer, and the entrance at {address} does not lead to it: the peer there does not reach it "
+        f"{central}, and the entrance at {address} does not lead to it: the peer there does not reach it "
         "either, has too many newcomers at once, or what it passes on is changed on the way"
     )
 
