@@ -24,8 +24,10 @@ log = logging.getLogger("relevo.carried")
 
 # How long the others may take for a login, in seconds: central may be back meanwhile.
 LOGIN_TIMEOUT = 3.0
-# How long to wait when they do not reach central either, in seconds, drawn between both: it is away, and all ask.
+# How long to wait when they do not reach central either, in seconds, drawn between both: it is away, and all ask. At
+# first they may just be logging in anew: the first pause is a sixteenth of that, and each is twice the one before.
 AGAIN = (5.0, 15.0)
+_DOUBLINGS = 4
 # While calls are carried, central itself is tried again after this pause, in seconds, which doubles up to the last.
 RETURN_PAUSE, LAST_RETURN_PAUSE = 2.0, 30.0
 _TIMEOUT = 5.0
@@ -43,6 +45,7 @@ class Detour:
         self.central = central
         self._clock = clock
         self._not_before = 0.0
+        self._failures = 0
 
     @property
     def carrier(self) -> Contact | None:
@@ -63,14 +66,16 @@ class Detour:
             found = await logins.log_in(send, central, carriers[0].address, carried=True)
         except RelevoError as error:
             log.info("no other peer reaches central for this one: %s", error)
-            self._not_before = self._clock() + random.uniform(*AGAIN)  # noqa: S311 - spreads peers
+            part = 0.5 ** max(0, _DOUBLINGS - self._failures)
+            self._not_before = self._clock() + part * random.uniform(*AGAIN)  # noqa: S311 - spreads peers
+            self._failures += 1
             return None
         self.reset()
         return found
 
     def reset(self) -> None:
         """Has the next login by this way tried at once, whatever became of the last."""
-        self._not_before = 0.0
+        self._not_before, self._failures = 0.0, 0
 
     async def until_reached(self, next_central: Callable[[], "CentralDirectoryAsyncStub"], peer_id: str) -> None:
         """Returns when central itself answers, whatever it says; `next_central` gives whom to try, each time."""

@@ -5,6 +5,7 @@ Central and all peers are real, in one process; some of them have a door before 
 
 import asyncio
 import contextlib
+import itertools
 
 import grpc
 import pytest
@@ -87,6 +88,25 @@ async def test_a_carrier_that_dies_is_replaced_by_the_backup_under_the_same_sess
         await eventually(lambda: ben.session.live and via(ben) == at(cho))
     assert ben.session.login is before
     await lists(cho, "ben.txt")
+
+
+async def test_carriers_that_reach_nobody_are_asked_again_soon_and_then_ever_more_rarely(network):
+    """They may be logging in anew themselves, or central may be away, and all of its peers ask."""
+    ana = await network.join("ana")
+    await network.door.shut()
+    ben = await network.behind_the_door("ben", via=(at(ana),))
+    await network.die(ana)
+    now, asked = 0.0, []
+    way = detour.Detour(ben.session.detour.central, lambda: now)
+    while len(asked) < 8:
+        before = way._not_before
+        assert await way.log_in(ben.session._logins, network.door.address) is None
+        asked += [now] if way._not_before != before else []
+        now += 0.05
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert pauses[0] < 1.1
+    assert sum(pauses[:3]) < 7
+    assert all(5 <= pause < 15.1 for pause in pauses[4:])
 
 
 async def test_a_peer_whose_way_to_central_breaks_goes_on_through_its_neighbours_and_returns(
