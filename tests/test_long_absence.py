@@ -47,7 +47,11 @@ async def test_its_copies_are_given_back_when_their_owner_has_given_them_up_and_
     assert ben.library.stores(given_up), "it has heard nothing yet"
     await eventually(lambda: not ben.library.stores(given_up))
     await eventually(lambda: ben.library.stores(kept) != cho.library.stores(kept))
-    assert await files(ana) == ["given up", "kept", "own.txt"]
+
+    async def all_listed():
+        return await files(ana) == ["given up", "kept", "own.txt"]
+
+    await eventually(all_listed)
     store = network.central.directory._store
 
     async def all_said():
