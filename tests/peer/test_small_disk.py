@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -15,7 +16,7 @@ from core import errors
 from core.content import DIGEST_BYTES, Layout, content_id, digest
 from core.manifest import manifest_of
 from core.rpc import Server
-from peer.block_sets import from_bitmap, lowest
+from peer.block_sets import from_bitmap
 from peer.channels import Channels
 from peer.contacts import Contact, Holder
 from peer.dialling import Dialler
@@ -84,6 +85,7 @@ class Honest(PeerRelayServicer):
     def __init__(self):
         self.contents = {}
         self.pages = 0
+        self.given = defaultdict(Counter)
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -110,7 +112,10 @@ class Honest(PeerRelayServicer):
         await self.gate.wait()
         manifest, data = self.contents[request.content_id]
         lacking = from_bitmap(request.lacking.first, request.lacking.bitmap, manifest.layout.block_count)
-        index = lowest(lacking) if lacking else request.index
+        able = [index for index in range(manifest.layout.block_count) if lacking >> index & 1] or [request.index]
+        given = self.given[request.content_id]
+        index = min(able, key=given.__getitem__)  # who answers several asks with one block is left to rest
+        given[index] += 1
         at = manifest.layout.block_offset(index)
         return relay_pb2.GetBlockResponse(index=index, data=data[at : at + manifest.layout.block_length(index)])
 
