@@ -17,6 +17,7 @@ from core.status import from_code
 from core.times import from_timestamp
 from peer.commands import document, show, totals
 from peer.commands.client import Daemon, error_of, priority_value
+from peer.commands.interruption import held_back
 from peer.commands.progress_bars import Bars
 from peer.selections import Selection
 from relevo.v1 import peer_control_pb2 as pb2
@@ -130,8 +131,9 @@ class Fetch:
 
     def _start(self, start: Callable[[], pb2.Transfer]) -> None:
         try:
-            transfer = start()
-            self._running[transfer.transfer_id] = transfer
+            with held_back():  # the daemon may have begun it when the user stops waiting for its answer
+                transfer = start()
+                self._running[transfer.transfer_id] = transfer
         except Unreachable:
             raise
         except RelevoError as error:

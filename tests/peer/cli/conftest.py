@@ -81,6 +81,9 @@ class ScriptedDaemon(PeerControlServicer):
         self.under_way = {}
         self.waiting_calls = asyncio.Event()  # set when the last look was asked for again
         self.left = asyncio.Event()
+        self.asked_to_start = asyncio.Event()
+        self.begins = asyncio.Event()  # while it is not set, no download begins
+        self.begins.set()
         self.page = 500
         self.confirms = True
 
@@ -144,6 +147,7 @@ class ScriptedDaemon(PeerControlServicer):
 
     async def StartDownload(self, request, context):
         self._begin("StartDownload", request, request.file.path)
+        await self._may_begin()
         name = last_part(request.file.path)
         fields = {"target": f"{request.directory}/{name}", "content_id": request.file.content_id}
         looks = self.steps.get(request.file.path)
@@ -154,6 +158,7 @@ class ScriptedDaemon(PeerControlServicer):
         names = [one.pattern or f"{one.beneath}/" for one in request.selections]
         path = ", ".join(names)
         self._begin("StartSetDownload", request, path)
+        await self._may_begin()
         looks = self.steps.get(path) or [step(9, 9, "DONE", set={"found_count": 2, "listed": True, "done_count": 2})]
         return pb2.StartSetDownloadResponse(transfer=self._start("DOWNLOAD", path, looks, target=request.directory))
 
@@ -165,6 +170,10 @@ class ScriptedDaemon(PeerControlServicer):
             fields["placement_id"] = "0" * 32
         looks = self.steps.get(name) or [step(size, size, "RUNNING"), step(size, size, "DONE")]
         return pb2.StartUploadResponse(transfer=self._start("UPLOAD", name, looks, **fields))
+
+    async def _may_begin(self):
+        self.asked_to_start.set()
+        await self.begins.wait()
 
     def _start(self, kind, path, looks, **fields):
         transfer_id = f"{len(self.under_way) + 1:016x}"

@@ -474,6 +474,22 @@ async def test_get_keeps_only_some_transfers_under_way(daemon, run, tmp_path):
     assert rpcs[32:64] == ["GetTransfer"] * 32
 
 
+@pytest.mark.parametrize("name", ["film.mkv", "films/"])
+async def test_ctrl_c_before_the_daemon_has_answered_cancels_what_it_begins(daemon, spawn, tmp_path, name):
+    daemon.offer("films/film.mkv", 8 << 20)
+    daemon.steps["films/film.mkv"] = daemon.steps["films/"] = [daemon.step(0, 8 << 20)]
+    daemon.begins.clear()
+    process = await spawn("get", name, "--to", tmp_path)
+    await daemon.asked_to_start.wait()
+    process.send_signal(2)
+    daemon.begins.set()
+    _, stderr = await process.communicate()
+    assert process.returncode == 130
+    assert stderr.decode() == "relevo: stopped; the same command goes on from where it was\n"
+    (cancelled,) = daemon.asked("CancelTransfer")
+    assert cancelled.transfer_id in daemon.under_way
+
+
 async def test_ctrl_c_cancels_the_transfers_and_says_how_to_go_on(daemon, spawn, tmp_path):
     for path in ("slow", "small"):
         daemon.offer(path)
