@@ -6,6 +6,8 @@ PYTHON ?= $(firstword $(PYTHONS) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STUBS := generated/relevo/v1/content_pb2.py
+# Programs that are started a thousand times are compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install protos demo bench bench-swarm test test-pythons fuzz attacks soak defences faults check format clean
 help: ## show the targets
