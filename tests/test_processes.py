@@ -15,8 +15,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
+from central.__main__ import cli as central
 from core.content import Layout
+from peer.cli import relevo
 from peer.settings import control_address
 from relevo.v1.peer_control_pb2 import SetRateLimitsRequest
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
@@ -99,11 +102,9 @@ class World:
         return self.run("peer", "--home", home, "serve", shared, "--name", name, "--listen", listen, *how, *options)
 
     def invite(self, *options):
-        command = [sys.executable, "-m", "central", "invite", "--data", str(self.base / "central"), *options]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=20, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        command = ["invite", "--data", str(self.base / "central"), *options]
+        done = CliRunner().invoke(central, command, prog_name="relevo-central")
+        assert done.exit_code == 0, done.output
         return done.stdout.strip()
 
     def share(self, name, path, data):
@@ -127,8 +128,18 @@ class World:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def look(self, name, *arguments):
+        """Returns what a command prints, run in this process: who waits looks often, and starting one costs more."""
+        arguments = ["--home", self.base / name / "home", *arguments]
+        done = CliRunner().invoke(relevo, list(map(str, arguments)), prog_name="relevo")
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def seen(self, name, *arguments):
+        return json.loads(self.look(name, *arguments, "--json"))
+
     def listed(self, name):
-        return sorted(file["path"] for file in self.json(name, "ls")["files"])
+        return sorted(file["path"] for file in self.seen(name, "ls")["files"])
 
 
 def until(check, seconds=15.0):
@@ -136,7 +147,7 @@ def until(check, seconds=15.0):
     began = time.monotonic()
     while not (found := check()):
         assert time.monotonic() - began < seconds, "waited in vain"
-        time.sleep(0.01)
+        time.sleep(0.03)
     return found, time.monotonic() - began
 
 
@@ -218,7 +229,7 @@ def test_a_killed_peer_leaves_the_directory_by_itself_and_everybody_ends_with_co
 
 
 def logins(world):
-    return {peer["peer"]["peer_id"]: peer["login_time"] for peer in world.json("ana", "peers")["peers"]}
+    return {peer["peer"]["peer_id"]: peer["login_time"] for peer in world.seen("ana", "peers")["peers"]}
 
 
 def test_nobody_is_taken_for_dead_while_central_itself_was_stopped(world):
@@ -247,7 +258,7 @@ def test_invariant_2_what_was_acknowledged_survives_kill_9_of_central(world):
     sessions = logins(world)
     central.kill()
     again = world.central(listen=central.address)
-    until(lambda: world.json("ben", "status")["session_state"] == "live")
+    until(lambda: world.seen("ben", "status")["session_state"] == "live")
     assert world.listed("ben") == ["a.txt"]
     assert logins(world) == sessions
     assert again.address == central.address
@@ -335,7 +346,7 @@ def test_downloaders_help_each_other_and_finish_without_the_first_holder(world, 
     given = Counter()
     for name in names:
         assert (outs[name] / "big.bin").read_bytes() == data
-        (transfer,) = world.json(name, "transfers")["transfers"]
+        (transfer,) = world.seen(name, "transfers")["transfers"]
         given.update({source["peer"]["name"]: source["bytes"] for source in transfer["sources"]})
     assert len(whole) < 3, "there was something left to do without it"
     assert sum(given.values()) == 3 * len(data)
@@ -344,7 +355,7 @@ def test_downloaders_help_each_other_and_finish_without_the_first_holder(world, 
 
 
 def transfers(world, name):
-    return {transfer["path"]: transfer for transfer in world.json(name, "transfers")["transfers"]}
+    return {transfer["path"]: transfer for transfer in world.seen(name, "transfers")["transfers"]}
 
 
 def state(world, name, path):
@@ -472,9 +483,9 @@ def test_sigint_ends_a_daemon_as_politely_as_sigterm(world):
     central = world.central()
     ana = world.peer("ana", central)
     world.peer("ben", central)
-    until(lambda: len(world.json("ben", "peers")["peers"]) == 2)
+    until(lambda: len(world.seen("ben", "peers")["peers"]) == 2)
     assert ana.end(signal.SIGINT) == 0
-    until(lambda: len(world.json("ben", "peers")["peers"]) == 1, 3)
+    until(lambda: len(world.seen("ben", "peers")["peers"]) == 1, 3)
 
 
 def whole_files(root, files):
@@ -492,7 +503,7 @@ def test_a_directory_survives_kill_9_at_any_time_and_goes_on_by_itself(world, tm
     central = world.central()
     world.peer("ana", central)
     ben = world.peer("ben", central)
-    until(lambda: world.json("ben", "peers")["peers"][-1]["file_count"] == len(files), 60)
+    until(lambda: world.seen("ben", "peers")["peers"][-1]["file_count"] == len(files), 60)
     to = tmp_path / "to"
     command = world.relevo("ben", "get", "d/", "--to", to, background=True)
     for attempt in range(3):
@@ -510,7 +521,7 @@ def test_a_directory_survives_kill_9_at_any_time_and_goes_on_by_itself(world, tm
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith(f"{to}  d/  4,000 files, ")
     assert "already there" in again.stdout
-    until(lambda: world.json("ben", "status")["file_count"] == len(files), 30)
+    until(lambda: world.seen("ben", "status")["file_count"] == len(files), 30)
 
 
 def test_a_pattern_and_a_directory_come_from_two_peers_under_one_command(world, tmp_path):
@@ -561,16 +572,16 @@ def test_a_central_that_is_restored_from_a_backup_serves_its_members_without_the
     (world.base / "central").mkdir(0o700)
     subprocess.run(["tar", "-xpf", tmp_path / "b.tar", "-C", world.base / "central"], check=True, timeout=20)
     world.central(listen=central.address)
-    until(lambda: world.json("ben", "status")["session_state"] == "live", 30)
+    until(lambda: world.seen("ben", "status")["session_state"] == "live", 30)
     until(lambda: world.listed("ben") == ["a.txt", "later.txt"], 30)
     ana.stop()
     world.peer("ana", central)  # it is a member still, and needs no token
-    until(lambda: len(world.json("ben", "peers")["peers"]) == 2, 30)
+    until(lambda: len(world.seen("ben", "peers")["peers"]) == 2, 30)
 
 
 def through(world, name):
     """Returns by whom a daemon says that central is reached: empty when it is reached directly, None when it is not."""
-    (line,) = [line for line in world.relevo(name, "status").stdout.splitlines() if line.startswith("network")]
+    (line,) = [line for line in world.look(name, "status").splitlines() if line.startswith("network")]
     if "NOT" in line:
         return None
     return line.partition("which is reached through ")[2]
@@ -597,7 +608,7 @@ def test_a_daemon_that_loses_central_goes_on_through_others_that_are_killed_and_
     (tmp_path / "c.txt").write_bytes(noise(1000))
     done = world.relevo("cho", "put", tmp_path / "c.txt", "--replicas", "1", "--wait")
     assert done.returncode == 0, done.stderr
-    assert world.json("ben", "status")["stored_count"] == 1
+    assert world.seen("ben", "status")["stored_count"] == 1
 
     central.kill()
     until(lambda: through(world, "ben") is None)
@@ -609,7 +620,7 @@ def test_a_daemon_that_loses_central_goes_on_through_others_that_are_killed_and_
     until(lambda: through(world, "ben") == "", 60)
     assert world.listed("cho") == ["b.txt", "c.txt"]
     assert ben.stop() == 0
-    assert [one["peer"]["name"] for one in world.json("cho", "peers")["peers"]] == ["cho"]
+    assert [one["peer"]["name"] for one in world.seen("cho", "peers")["peers"]] == ["cho"]
 
 
 def test_a_newcomer_joins_through_another_peer_without_ever_reaching_central_and_comes_back(world, tmp_path):
@@ -625,7 +636,7 @@ def test_a_newcomer_joins_through_another_peer_without_ever_reaching_central_and
     ben = world.run(*serve, "--join", token)
     until(lambda: way in (through(world, "ben") or ""))
     until(lambda: world.listed("ana") == ["a.txt", "b.txt"])
-    entrance = world.json("ana", "status")["entrance"]
+    entrance = world.seen("ana", "status")["entrance"]
     assert (entrance["address"].split(":")[0], int(entrance["led_count"])) == ("127.0.0.2", 1)
     done = world.relevo("ana", "get", "b.txt", "--to", tmp_path / "out")
     assert (done.returncode, (tmp_path / "out" / "b.txt").read_bytes()) == (0, noise(MIB))
@@ -662,7 +673,7 @@ def test_a_relay_that_is_killed_in_the_middle_is_replaced_by_the_backup_and_the_
     world.share("uma", "video.mkv", data)
     for name in ("uma", "uwe"):
         world.peer(name, central, "--upload-limit", "8MiB", listen="127.0.0.2:0")
-        until(lambda name=name: len(world.json(name, "status")["relay"]["attached_to"]) == 2, 40)
+        until(lambda name=name: len(world.seen(name, "status")["relay"]["attached_to"]) == 2, 40)
     until(lambda: world.listed("uwe") == ["video.mkv"], 40)
     target = world.base / "got"
     target.mkdir()
@@ -672,13 +683,13 @@ def test_a_relay_that_is_killed_in_the_middle_is_replaced_by_the_backup_and_the_
         stack.callback(getting.kill)
 
         def used():
-            found = {name: world.json(name, "status")["relay"]["relayed_bytes"] for name in relays}
+            found = {name: world.seen(name, "status")["relay"]["relayed_bytes"] for name in relays}
             return next((name for name, count in found.items() if int(count) > 2 * MIB), None)
 
         relays[until(used, 40)[0]].kill()
         assert getting.wait(60) == 0
     assert (target / "video.mkv").read_bytes() == data
-    status = world.json("uwe", "status")
+    status = world.seen("uwe", "status")
     assert status["reachability"] == "hidden"
     assert int(status["received_relayed_bytes"]) == len(data)
     assert "nobody can dial this peer" in world.relevo("uwe", "status").stdout
