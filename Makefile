@@ -9,7 +9,7 @@ STUBS := generated/relevo/v1/content_pb2.py
 # Programs that are started a thousand times are compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install protos demo bench bench-swarm test test-pythons fuzz attacks soak defences faults check format clean
+.PHONY: help install protos demo bench bench-swarm test test-pythons fuzz attacks properties soak defences faults check format clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -47,6 +47,9 @@ fuzz: $(STUBS) ## run every fuzz target for SECONDS (30) each; SEED repeats a ru
 attacks: $(STUBS) ## attack the programs much longer than `make test` does
 	RELEVO_ATTACKS=full $(BIN)/python -m pytest -q -n 2 tests/attacks tests/peer/test_swapped_links.py tests/test_hostile_names.py
 
+properties: $(STUBS) ## try every property with all its examples, of which `make test` takes a part
+	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n 4 -q -m hypothesis
+
 soak: $(STUBS) ## drive a central and its peers through 10,000 steps of chance beside a small model; five minutes
 	RELEVO_SOAK=full $(BIN)/python -m pytest -q --log-cli-level=INFO tests/soak
 
@@ -56,7 +59,7 @@ defences: $(STUBS) ## take each defence away in turn, and see the tests that sho
 faults: $(STUBS) ## kill, stop and cut off real programs, many times; ONLY="liveness" chooses, QUICK=1 does each a few times
 	@PYTHONPATH=.:generated $(BIN)/python -m tests.faults $(if $(QUICK),--quick) $(ONLY)
 
-check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests, attacks
+check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, tests, attacks, properties
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -65,6 +68,7 @@ check: $(STUBS) ## what CI runs: format, lint, types, import rules, protos, test
 	$(BIN)/buf format --diff --exit-code
 	@$(MAKE) --no-print-directory test-pythons
 	@$(MAKE) --no-print-directory attacks
+	@$(MAKE) --no-print-directory properties
 
 format: $(VENV)/.done ## format code and protos
 	$(BIN)/ruff format .

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from peer.budget import Budget
+from tests.examples import examples
 
 MOST = 8
 
@@ -89,7 +90,7 @@ def test_bytes_that_come_unasked_are_counted_and_others_wait_for_them():
     assert other.share.take(1)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.integers(1, 12), st.lists(st.integers(0, 11), max_size=300))
 def test_greedy_takers_end_up_with_equal_shares(count, gives):
     budget, all_takers = takers(count, most=24)

@@ -14,6 +14,7 @@ from peer import company, steps
 from peer.budget import Budget
 from peer.download import Download, DownloadLimits
 from peer.pace import Pace, PaceLimits
+from tests.examples import examples
 
 BLOCK = 64 * 1024
 LIARS = ("liar-whole", "liar-partial")
@@ -415,7 +416,7 @@ class Swarm(RuleBasedStateMachine):
 
 test_every_block_comes_exactly_once_as_long_as_the_honest_holders_together_have_it = Swarm.TestCase
 test_every_block_comes_exactly_once_as_long_as_the_honest_holders_together_have_it.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None
+    max_examples=examples(80), stateful_step_count=40, deadline=None
 )
 
 

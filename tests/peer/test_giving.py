@@ -12,6 +12,7 @@ from peer import choice, giving
 from peer.block_sets import set_of
 from peer.choice import Ask
 from peer.giving import Gift, Giving
+from tests.examples import examples
 
 CALLERS = ("ana", "bo", "cy", "di")
 WHOLE, PART = CONTENTS = (b"a" * 32, b"b" * 32)
@@ -260,7 +261,7 @@ def place(ask):
 
 test_what_is_given_follows_the_rules_whatever_is_asked_and_in_whatever_order_it_leaves = World.TestCase
 test_what_is_given_follows_the_rules_whatever_is_asked_and_in_whatever_order_it_leaves.settings = settings(
-    max_examples=200, stateful_step_count=40, deadline=None
+    max_examples=examples(200), stateful_step_count=40, deadline=None
 )
 
 

@@ -18,6 +18,7 @@ from core.manifest import manifest_of
 from peer import rooted
 from peer.partial import SLICE, Partial, partial_name
 from peer.targets import existing_manifest, remove_leftover
+from tests.examples import examples
 
 BLOCK = 64 * 1024
 DATA = random.Random(5).randbytes(10 * BLOCK + 99)
@@ -75,7 +76,7 @@ def test_what_was_written_is_found_again_and_what_rotted_is_not(tmp_path):
         assert verified(partial) == [0, 5, 9]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.sets(st.integers(0, 10)), st.sets(st.integers(0, 10)), st.integers(0, 2 * 11 * BLOCK))
 def test_whatever_a_crash_left_only_right_blocks_are_trusted(tmp_path_factory, written, spoilt, length):
     directory = tmp_path_factory.mktemp("crash")

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer.rate_limit import LEAST_PIECE, RateLimit
+from tests.examples import examples
 
 KIB, MIB = 1024, 1 << 20
 SPAN = 10.0
@@ -36,7 +37,7 @@ class Clock:
         return sum(size for at, name, size in self.granted if begin <= at < end and who in {None, name})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(rate=RATES, takers=st.integers(1, 6), idle=st.floats(0, 100), data=st.data())
 def test_within_any_ten_seconds_what_is_granted_is_within_five_percent(rate, takers, idle, data):
     clock = Clock(RateLimit(rate), now=idle)
@@ -49,7 +50,7 @@ def test_within_any_ten_seconds_what_is_granted_is_within_five_percent(rate, tak
         assert clock.bytes(begin, begin + SPAN) == pytest.approx(rate * SPAN, rel=0.05)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(before=RATES, after=RATES)
 def test_a_new_rate_counts_from_the_moment_it_is_set(before, after):
     clock = Clock(RateLimit(before))
@@ -62,7 +63,7 @@ def test_a_new_rate_counts_from_the_moment_it_is_set(before, after):
     assert clock.bytes(changed, changed + SPAN) == pytest.approx(after * SPAN, abs=0.05 * after * SPAN + waited)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     rate=st.integers(100 * KIB, 100 * MIB),
     weights=st.lists(st.sampled_from([0.25, 1.0, 4.0]), min_size=2, max_size=5),

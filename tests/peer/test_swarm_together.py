@@ -22,6 +22,7 @@ from peer.choice import Ask
 from peer.download import Download, DownloadLimits
 from peer.giving import Giving
 from peer.swarm import DownloadSettings
+from tests.examples import examples
 
 BLOCK = 64 * 1024
 CONTENT = b"c" * 32
@@ -284,7 +285,7 @@ class World:
 deaths = st.lists(st.tuples(st.integers(0, 8), st.floats(0.0, 30.0), st.booleans()), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     blocks=st.integers(1, 30),

@@ -13,6 +13,7 @@ from peer import transfers as transfers_module
 from peer.contacts import Contact
 from peer.transfers import REMEMBERED, Kind, Order, State, Transfers
 from peer.turns import Priority
+from tests.examples import examples
 
 NOW = 1_000.0
 
@@ -550,4 +551,4 @@ class Happenings(RuleBasedStateMachine):
 
 
 TestHappenings = Happenings.TestCase
-TestHappenings.settings = settings(deadline=None, max_examples=60, stateful_step_count=30)
+TestHappenings.settings = settings(deadline=None, max_examples=examples(60), stateful_step_count=30)

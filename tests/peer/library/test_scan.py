@@ -15,6 +15,7 @@ from peer.library.ignore import IgnoreRules
 from peer.library.scan import Found, Scanner, Sight
 from peer.library.tree import Tree
 from peer.rooted import Stamp
+from tests.examples import examples
 
 NO_RULES = IgnoreRules()
 
@@ -171,7 +172,7 @@ def _apply(tree, state, scopes):
     return changes
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(STATES, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_partial_looks_lead_where_a_whole_look_leads(states, random):
     tree = Tree()
