@@ -1,7 +1,7 @@
 """Links that are swapped in while a peer serves or writes lead nowhere: not one byte of the canary goes out or changes.
 
 A race is an attempt during which the link has come or gone: whoever swaps counts what it does, in memory that both see.
-A few hundred of them each; RELEVO_ATTACKS=full (`make attacks`) races ten thousand times.
+A hundred of them each; RELEVO_ATTACKS=full (`make attacks`) races ten thousand times.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from peer.partial import Partial, partial_name
 from peer.rooted import Stamp
 
 FULL = os.environ.get("RELEVO_ATTACKS") == "full"
-RACES = 10_000 if FULL else 300
+RACES = 10_000 if FULL else 100
 # For so many seconds a busy machine may take; a quiet one needs a tenth.
 PATIENCE = 600 if FULL else 60
 pytestmark = pytest.mark.timeout(4 * PATIENCE)
