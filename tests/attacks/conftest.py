@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,18 +93,18 @@ def times():
     return 10 if os.environ.get("RELEVO_ATTACKS") == "full" else 1
 
 
-@pytest.fixture
-def victim(tmp_path):
-    """Returns a function that starts a server, with options `name=value` of its own."""
+@contextmanager
+def victims(directory):
+    """Yields a function that starts a server, with options `name=value` of its own; in the end all of them stop."""
     started = []
     network, identity = Network(), Identity.generate()
     for name, pem in zip(("key", "chain", "authorities"), _parts(network.member(identity)), strict=True):
-        (tmp_path / f"{name}.pem").write_bytes(pem)
+        (directory / f"{name}.pem").write_bytes(pem)
 
     def start(*options):
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}", "GRPC_VERBOSITY": "NONE"}
         process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("victim.py"), tmp_path, *options],
+            [sys.executable, Path(__file__).with_name("victim.py"), directory, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -121,6 +121,19 @@ def victim(tmp_path):
         victim.stop()
         _, errors = victim.process.communicate(timeout=20)
         assert (victim.process.returncode, errors) == (0, "")
+
+
+@pytest.fixture
+def victim(tmp_path):
+    with victims(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def lasting_victim(tmp_path_factory):
+    """The same, for a server that all tests of a module attack: what one does to it concerns no other."""
+    with victims(tmp_path_factory.mktemp("victim")) as start:
+        yield start
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ async def closed(reader) -> float:
     return time.monotonic() - start
 
 
-@pytest.fixture
-def quick(victim):
-    return victim(f"handshake={HANDSHAKE}")
+@pytest.fixture(scope="module")
+def quick(lasting_victim):
+    return lasting_victim(f"handshake={HANDSHAKE}")
 
 
 async def test_a_connection_that_says_nothing_is_closed(quick):
