@@ -42,16 +42,16 @@ class Keeper:
         await self.network.until_suspect(self.peer)
 
     async def obey(self):
-        """Carries out what it is told with its next beat, and returns how much that was."""
+        """Carries out what it is told of copies with its next beat, and returns how much that was."""
         directives = (await self.beats.beat()).directives
         stored = {one.store.content_id for one in directives if one.HasField("store")}
         dropped = {one.drop.content_id for one in directives if one.HasField("drop")}
         self.fetched += stored
         self.dropped += dropped
         self.stored = self.stored - dropped | stored
-        if directives:
+        if stored or dropped:
             await self.peer.publish(stored_content_ids=list(stored), dropped_content_ids=list(dropped))
-        return len(directives)
+        return len(stored) + len(dropped)
 
 
 class Stage:

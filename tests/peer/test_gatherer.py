@@ -238,7 +238,8 @@ async def test_what_nobody_has_is_asked_of_central_itself_and_then_not_found(wor
     futures = await world.gather(dict(list(SIZES.items())[:3]))
     assert futures.pop(ONE).result().data == FILES[0]
     assert all(isinstance(future.exception(), errors.NotFound) for future in futures.values())
-    assert [(len(ids), directly) for ids, directly in world.looks] == [(3, False), (2, True)]
+    first, *later = [(len(ids), directly) for ids, directly in world.looks]
+    assert (first, set(later)) == ((3, False), {(2, True)})  # a slow machine has time for more of them
 
 
 async def test_who_was_invented_by_a_neighbour_costs_a_look_up_at_central(world):
@@ -321,7 +322,7 @@ async def test_central_that_cannot_be_asked_is_asked_again(world):
             raise fails.pop()
         return await find(content_ids, directly=directly)
 
-    world.find_many = at_last
+    world.find_many, world.settings = at_last, replace(QUICK, patience=20.0)
     await world.all_come()
 
 
