@@ -248,7 +248,7 @@ def peer_in_stores(rounds: int) -> list[float]:
             content = manifest_of(data).content_id.hex()
             source = here.base / f"{number}.bin"
             source.write_bytes(data)
-            putting = here.relevo("ana", "put", source, "--replicas", "1", "--wait", background=True)
+            putting = here.begin("ana", "put", source, "--replicas", "1", "--wait")
             time.sleep(chance.uniform(0.2, 1.2))  # from before the copy begins until after it is confirmed
             confirmed = putting.poll() == 0
             ben.kill()

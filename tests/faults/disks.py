@@ -259,7 +259,7 @@ def truncated_while_served(rounds: int) -> list[float]:
             path = here.share("ana", name, noise(24 * MIB + number))
             until(lambda wanted=name: wanted in here.listed("ben"), 60)
             out = here.base / f"out{number}"
-            getting = here.relevo("ben", "get", name, "--to", out, background=True)
+            getting = here.begin("ben", "get", name, "--to", out)
             until(lambda where=out: [*where.glob(".relevo-*.part")], 60)
             if number % 2:
                 other = path.with_name(".other")
