@@ -34,7 +34,7 @@ bench-swarm: $(STUBS) ## measure one file to many peers, on hosts with limited l
 	@$(BIN)/python -m bench swarm
 
 test: $(STUBS) ## run all tests
-	$(BIN)/python -m pytest -n 4 -q
+	$(BIN)/python -m pytest -n 4 --dist worksteal -q
 
 test-pythons: $(STUBS) ## run all tests on every supported Python that is here
 	@set -e; for p in $(or $(PYTHONS),$(PYTHON)); do v=$$($$p -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
