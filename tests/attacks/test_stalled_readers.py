@@ -1,6 +1,7 @@
 """Who asks for much and reads none of it costs the others nothing."""
 
 import asyncio
+from itertools import count
 
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -118,13 +119,17 @@ async def test_calls_under_way_are_bounded_for_each_caller(victim, raw):
 async def test_calls_whose_request_never_comes_count_too(victim, raw, frames):
     server = victim("calls_each=10")
     member = server.network.member()
-    mute = await raw(server, material=member, deaf=True)
-    for stream in range(1, 21, 2):
-        await mute.send(frames.frame(frames.HEADERS, frames.END_HEADERS, stream, frames.headers(LIST)))
+    mute, streams = await raw(server, material=member, deaf=True), count(1, 2)
+
+    async def begin():
+        await mute.send(frames.frame(frames.HEADERS, frames.END_HEADERS, next(streams), frames.headers(LIST)))
+
+    for _ in range(10):
+        await begin()
     other = await raw(server, material=member)
     async with asyncio.timeout(10):
         while (await other.answer(await other.call(LIST)))["grpc-status"] != "8":
-            pass
+            await begin()  # one of the ten is refused when the other's call comes before it
 
 
 async def test_a_stalled_watcher_keeps_nothing_from_the_others(victim, raw):

@@ -200,9 +200,16 @@ async def test_without_central_every_directory_call_says_so(alone):
             await call
 
 
-async def test_a_download_is_started_followed_and_listed(network):
+async def test_a_download_is_started_followed_and_listed(network, monkeypatch):
     await network.join("ben", {"dir-b.txt": BYTES})
     peer, ana = await network.join("ana")
+    fetch, go_on = peer.downloader.fetch, asyncio.Event()
+
+    async def later(*arguments):
+        await go_on.wait()
+        return await fetch(*arguments)
+
+    monkeypatch.setattr(peer.downloader, "fetch", later)
     out = network.base / "out"
     out.mkdir()
     request = pb2.StartDownloadRequest(file=entry("dir-b.txt", executable=True), directory=str(out))
@@ -210,6 +217,7 @@ async def test_a_download_is_started_followed_and_listed(network):
     assert (begun.kind, begun.path, begun.target) == (pb2.TRANSFER_KIND_DOWNLOAD, "dir-b.txt", str(out / "dir-b.txt"))
     assert begun.state in {pb2.TRANSFER_STATE_WAITING, pb2.TRANSFER_STATE_RUNNING}
     assert not begun.HasField("end_time")
+    go_on.set()
     await ended(peer, begun)
     done = (await ana.GetTransfer(pb2.GetTransferRequest(transfer_id=begun.transfer_id))).transfer
     assert (done.state, done.error_code, done.error_message) == (pb2.TRANSFER_STATE_DONE, 0, "")
