@@ -867,7 +867,7 @@ async def test_a_cancelled_download_leaves_what_it_fetched_and_resumes(world):
             await never.wait()
         return answer
 
-    world.settings = replace(QUICK, limits=DownloadLimits())
+    world.settings = replace(QUICK, limits=DownloadLimits(), patience=20.0)
     holder = await world.holder("a", Memory(data), half)
     running = asyncio.ensure_future(world.fetch(data))
     await waiting.wait()
