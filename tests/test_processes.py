@@ -20,8 +20,9 @@ from click.testing import CliRunner
 from central.__main__ import cli as central
 from core.content import Layout
 from peer.cli import relevo
+from peer.commands.client import Daemon
 from peer.settings import control_address
-from relevo.v1.peer_control_pb2 import SetRateLimitsRequest
+from relevo.v1.peer_control_pb2 import SESSION_STATE_LIVE, SetRateLimitsRequest
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
 
 MIB = 1024 * 1024
@@ -361,6 +362,35 @@ def test_downloaders_help_each_other_and_finish_without_the_first_holder(world, 
     assert sum(given.values()) == 3 * len(data)
     assert all(given[name] for name in names), "everybody gave something"
     assert given["ana"] < 1.5 * len(data)
+
+
+def test_a_download_of_which_a_tenth_is_there_when_central_is_killed_completes(world, tmp_path):
+    """Nor does it need central to get on without a holder that is killed later: both were named at its beginning."""
+    data = noise(16 * MIB)
+    central = world.central()
+    peers = {name: world.peer(name, central) for name in ("ana", "cho", "ben")}
+    for name in ("ana", "cho"):
+        world.share(name, "big.bin", data)
+        limit_uploads(world.base / name / "home", 3 * MIB)
+    until(lambda: world.json("ben", "ls")["files"] and world.json("ben", "ls")["files"][0]["holder_count"] == 2)
+    out = tmp_path / "out"
+    getting = world.relevo("ben", "get", "big.bin", "--to", out, background=True)
+    with Daemon(world.base / "ben" / "home") as ben:
+
+        def there(part):
+            return next((one.done_bytes for one in ben.transfers() if one.done_bytes >= part * len(data)), 0)
+
+        at, _ = until(lambda: there(0.1), 30)
+        central.kill()
+        assert at < len(data) / 5, "most of it was still to come"
+        until(lambda: ben.status().session_state != SESSION_STATE_LIVE, 30)
+        assert there(0) < len(data) / 2, "much was still to come when it was known that central is away"
+        peers["ana"].kill()
+        assert getting.wait(60) == 0
+        (done,) = ben.transfers()
+    assert (out / "big.bin").read_bytes() == data
+    assert {source.peer.name for source in done.sources if source.bytes} == {"ana", "cho"}
+    assert central.process.poll() is not None
 
 
 def transfers(world, name):
