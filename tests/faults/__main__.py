@@ -52,7 +52,10 @@ def _one(trial: Trial, *, quick: bool) -> Outcome:
     began = time.monotonic()
     click.echo(f"{trial.name}: {trial.what}", err=True)
     outcome = attempt(trial, quick=quick)
-    click.echo(f"    {outcome.verdict} after {time.monotonic() - began:.0f} s {outcome.why}".rstrip(), err=True)
+    _, runs, _, median, worst, verdict = outcome.row()
+    measured = f"{runs} runs, median {median}, worst {worst}" if outcome.values else ""
+    seconds = time.monotonic() - began
+    click.echo(f"    {verdict} after {seconds:.0f} s {outcome.why} {measured}".rstrip(), err=True)
     return outcome
 
 

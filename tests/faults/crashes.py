@@ -237,29 +237,43 @@ def _on_its_way(home, name, part):
 def peer_in_stores(rounds: int) -> list[float]:
     """Kills a peer at any moment while it stores; counts copies that central counts and that are not whole."""
     chance = random.Random()
-    wrong = []
+    wrong: list[float] = []
     with world() as here:
         central = here.central()
         here.peer("ana", central)
-        ben = here.peer("ben", central)
-        store = here.base / "ben" / "home" / "store"
+        ben, store = here.peer("ben", central), here.base / "ben" / "home" / "store"
+        with Daemon(here.base / "ana" / "home") as ana:
+            ana.set_rate_limits(upload=8 * MIB)
         for number in range(rounds):
             data = chance.randbytes(4 * MIB)
             content = manifest_of(data).content_id.hex()
             source = here.base / f"{number}.bin"
             source.write_bytes(data)
             putting = here.begin("ana", "put", source, "--replicas", "1", "--wait")
-            time.sleep(chance.uniform(0.2, 1.2))  # from before the copy begins until after it is confirmed
+            _until_stored(store, content, chance.uniform(0, 1.5 * len(data)), len(data))
             confirmed = putting.poll() == 0
             ben.kill()
             if confirmed or putting.poll() == 0:
-                wrong.append(not _whole(store, content, data))
+                wrong.append(float(not _whole(store, content, data)))
             ben = here.peer("ben", central)
             assert putting.wait(60) == 0, "the copy was never confirmed"
             if len(wrong) <= number:
-                wrong.append(not _whole(store, content, data))
+                wrong.append(float(not _whole(store, content, data)))
             source.unlink()
-    return [float(one) for one in wrong]
+    return wrong
+
+
+def _until_stored(store: Path, content: str, amount: float, size: int) -> None:
+    """Waits until so many bytes of a copy are there; for more than its size, until some time after it is whole."""
+
+    def there() -> bool:
+        with contextlib.suppress(FileNotFoundError):  # it gets its final name meanwhile
+            held = [path.stat() for path in store.rglob(f"*{content[:16]}*") if path.is_file()]
+            return any(status.st_blocks * 512 >= min(amount, size) for status in held)
+        return False
+
+    until(there, 60)
+    time.sleep(max(0.0, amount - size) / size * 0.6)
 
 
 def _whole(store, content, data):
