@@ -371,6 +371,7 @@ DEFENCES = (
         "    if given is not None:\n        return Outcome(given, repeated=True)\n",
         "",
         "test_mutations_at_once_are_each_applied_once",
+        "test_invariant_7_any_order_and_repetition_of_mutations_ends_in_the_models_state",
     ),
     # 23 and 24: neighbours
     _defence(
@@ -668,6 +669,18 @@ DEFENCES = (
         "        lease.deadline = now + self._grace\n",
         "test_the_grace_is_never_longer_than_what_is_left_of_the_lease",
     ),
+    _defence(
+        "central/heartbeats.py",
+        "            self._roster.leases.broken(stream.beat.session_id, stream.number, self._directory.clock())\n",
+        "",
+        "test_a_broken_stream_makes_suspect_at_once_and_expired_after_the_grace",
+    ),
+    _defence(
+        "central/membership.py",
+        "        return [session for session, deadline in ending.items() if deadline <= over]",
+        "        return []",
+        "test_silence_expires_the_lease_ends_the_stream_and_withdraws_the_files",
+    ),
     # 39: the living
     _defence(
         "central/awake_clock.py",
@@ -710,6 +723,15 @@ DEFENCES = (
         "self._opened(address, CENTRAL_MESSAGE, name, back_soon=True)",
         "self._opened(address, CENTRAL_MESSAGE, name)",
         "test_central_is_tried_every_half_second_whatever_the_channels_backoff",
+    ),
+    _defence(
+        "core/rpc.py",
+        '        ("grpc.server.max_pending_requests", limits.pending),\n',
+        "",
+        "test_a_herd_that_returns_at_once_fits",
+        also=(
+            Piece("core/rpc.py", '        ("grpc.server.max_pending_requests_hard_limit", 2 * limits.pending),\n', ""),
+        ),
     ),
     # 40: one central
     _defence(
@@ -762,12 +784,32 @@ DEFENCES = (
         "                pass\n",
         "test_a_copy_is_confirmed_when_its_bytes_its_name_and_its_record_are_synced",
     ),
+    _defence(
+        "central/sqlite_store.py",
+        '            db.execute("COMMIT")\n',
+        '            db.execute("COMMIT") if begin == "BEGIN" or db.total_changes % 16 == 0 else None\n',
+        "test_nothing_that_central_acknowledged_under_writes_is_gone_after_kill_9",
+        also=(
+            Piece(
+                "central/sqlite_store.py",
+                "        db.execute(begin)\n",
+                "        db.in_transaction or db.execute(begin)\n",
+            ),
+        ),
+    ),
     # 43: disks that are full or fail
     _defence(
         "central/sqlite_store.py",
-        "_DISK = {sqlite3.SQLITE_FULL, ",
-        "_DISK = {",
+        "        if error.sqlite_errorcode & 0xFF in _DISK:",
+        "        if False:",
         "test_a_full_disk_is_said_to_be_full_and_changes_nothing",
+        "test_a_central_whose_sync_fails_refuses_stays_and_goes_on",
+    ),
+    _defence(
+        "peer/partial.py",
+        "            raise disk_error(error, self.directory) from error\n",
+        "            raise\n",
+        "test_trouble_with_the_disk_is_said_in_a_sentence_and_what_is_there_stays",
     ),
     _defence(
         "peer/partial.py",
@@ -781,6 +823,19 @@ DEFENCES = (
         "if len(data) != length or not (opened.is_checked(index) or manifest.verifies(index, data)):",
         "if len(data) != length:",
         "test_a_block_is_compared_with_its_digest_once_for_every_opening",
+    ),
+    _defence(
+        "peer/library/blocks.py",
+        "    if Stamp.of(os.fstat(descriptor)) != stamp:",
+        "    if False:",
+        "test_a_change_while_the_file_is_open_is_noticed",
+    ),
+    _defence(
+        "peer/library/library.py",
+        "        await self._withdraw(content_id, place, changed=isinstance(error, Corrupt))\n",
+        "        raise error\n",
+        "test_a_changed_file_is_not_served_but_withdrawn_and_hashed_again",
+        "test_a_change_that_puts_size_and_mtime_back_is_noticed_when_the_file_is_next_opened",
     ),
     # 45: who carries calls to central
     _defence(
@@ -1036,5 +1091,18 @@ DEFENCES = (
         "                raise\n",
         "test_a_download_of_which_a_tenth_is_there_when_central_is_killed_completes",
         "test_errors_of_central_do_not_end_a_download_that_runs",
+    ),
+    # 55: what a crash leaves of a download
+    _defence(
+        "peer/partial.py",
+        "                if manifest.verifies(index, os.pread(descriptor, length, offset)):",
+        "                if True:",
+        "test_whatever_a_crash_left_only_right_blocks_are_trusted",
+    ),
+    _defence(
+        "peer/partial.py",
+        "                    found.append(index)\n",
+        "                    pass\n",
+        "test_a_download_goes_on_after_kill_9_with_what_was_on_disk",
     ),
 )
