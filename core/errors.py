@@ -19,6 +19,7 @@
     │   └── OverQuota           RESOURCE_EXHAUSTED    5     more than one peer may have: remove something first
     ├── Unreachable             UNAVAILABLE           5     nobody answers (or not in time)
     │   └── WrongIdentity       UNAVAILABLE           5     who answers there is not who was expected
+    │       └── WrongTime       UNAVAILABLE           5     its certificate does not count by this machine's clock
     ├── Cancelled               CANCELLED             1     the user stopped it
     ├── Corrupt                 DATA_LOSS             1     bytes are not what they were said to be
     └── Defect                  INTERNAL              1     a bug, logged where it happened
@@ -183,6 +184,12 @@ class WrongIdentity(Unreachable):
     """Who answers there is not who was expected: another key, or another network's. Told by the own handshake only."""
 
     reason = "WRONG_IDENTITY"
+
+
+class WrongTime(WrongIdentity):
+    """Who answers there has a certificate that does not count by this machine's clock. Told by the own handshake."""
+
+    reason = "WRONG_TIME"
 
 
 class Cancelled(RelevoError):

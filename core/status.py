@@ -19,7 +19,7 @@ from grpc_status import rpc_status
 from core import errors
 from core.access import WayIn, admit
 from core.callers import Callers
-from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable, WrongIdentity
+from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable, WrongIdentity, WrongTime
 from core.limits import Limits
 from core.requests import Requests
 from core.times import from_duration
@@ -43,13 +43,15 @@ def _descendants(kind: type[RelevoError]) -> Iterator[type[RelevoError]]:
 
 # (code, reason) to class: the whole tree of core.errors, once, but for what only the own handshake can tell.
 BY_STATUS: dict[tuple[str, str], type[RelevoError]] = {
-    (kind.code, kind.reason): kind for kind in _descendants(RelevoError) if kind is not WrongIdentity
+    (kind.code, kind.reason): kind for kind in _descendants(RelevoError) if not issubclass(kind, WrongIdentity)
 }
 _NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 # What an aio stream says when its connection ends while it writes, and a call when what comes cannot be decrypted.
 _LOST = ("Internal error from Core", "Stream removed")
 # What the transport says when the handshake shows another name, or a certificate of another authority.
 _WRONG_IDENTITY = ("Hostname Verification Check failed", "CERTIFICATE_VERIFY_FAILED", "certificate signature failure")
+# And what it says when the certificate is right, and does not count at this time.
+_WRONG_TIME = {"certificate is not yet valid": "is not valid yet", "certificate has expired": "has expired"}
 # gRPC logs a traceback for every client that leaves while its answer is under way, as often as anybody likes.
 logging.getLogger("grpc._cython.cygrpc").addFilter(
     lambda record: not record.getMessage().startswith("ExecuteBatchError raised in core")
@@ -114,11 +116,18 @@ def from_rpc_error(error: BaseException) -> RelevoError:
         kind, message = Unreachable, "the connection was lost"
     elif kind is Unreachable and info.domain != DOMAIN:  # the transport's own words, which help nobody
         log.debug("unreachable: %s", message)
-        if any(words in message for words in _WRONG_IDENTITY):
-            kind, message = WrongIdentity, "whoever answers there is not who was expected"
-        else:
-            message = "nobody answers there"
+        kind, message = _unreachable(message)
     return _built(kind, message, details)
+
+
+def _unreachable(said: str) -> tuple[type[RelevoError], str]:
+    """Returns what the transport's words mean: that nobody answers, or whoever does cannot be believed."""
+    for words, how in _WRONG_TIME.items():
+        if words in said:
+            return WrongTime, f"its certificate {how} by this machine's clock"
+    if any(words in said for words in _WRONG_IDENTITY):
+        return WrongIdentity, "whoever answers there is not who was expected"
+    return Unreachable, "nobody answers there"
 
 
 def from_status(status: Status) -> RelevoError:

@@ -20,6 +20,8 @@ def login_pause(error: errors.RelevoError, failures: int) -> float:
         return error.retry_after + jittered(failures)
     if isinstance(error, errors.Revoked | errors.NotEnrolled):
         return min(LAST_REFUSED_BACKOFF, REFUSED_BACKOFF * 2.0 ** min(max(failures - 1, 0), 10))
+    if isinstance(error, errors.WrongTime):  # it is as it should be as soon as a clock is set
+        return jittered(failures)
     if isinstance(error, errors.WrongIdentity) and failures > PATIENT_FAILURES:
         return REFUSED_BACKOFF
     if isinstance(error, errors.Unreachable | errors.Defect | errors.Cancelled | errors.SessionUnknown):

@@ -9,11 +9,15 @@ from core.status import from_rpc_error
 def central_error(failure: grpc.RpcError, address: str) -> errors.RelevoError:
     """Returns the error that a failed call to the central at `address` stands for."""
     error = from_rpc_error(failure)
+    if isinstance(error, errors.WrongTime):
+        return errors.WrongTime(
+            f"central at {address} is not believed: {error}; set the clock that is wrong, this machine's or central's"
+        )
     if isinstance(error, errors.WrongIdentity):
         return errors.WrongIdentity(
             f"whoever answers at {address} is not central of this network "
-            "(another program or network is there, this machine's clock is far off, or the network's authority "
-            "has changed many times meanwhile: then join again with a token)"
+            "(another program or network is there, or the network's authority has changed many times meanwhile: "
+            "then join again with a token)"
         )
     if isinstance(error, errors.Unreachable):
         return errors.Unreachable(f"central at {address} does not answer")

@@ -4,6 +4,10 @@ import math
 from collections.abc import Callable
 
 from core.errors import ClockSkew
+from core.times import spoken
+
+# Clocks that differ by less, in seconds, are as good as equal.
+MUCH = 60.0
 
 
 class CentralTime:
@@ -26,11 +30,23 @@ class CentralTime:
         """Goes by the wall clock again, which may have been set, or have gone on while the machine slept."""
         self._ahead = self._wall() - self._clock()
 
-    def correct(self, error: ClockSkew) -> float:
-        """Goes by the time that central told with its refusal; returns by how many seconds this machine is behind."""
-        told = _told_time(error, self._wall())
-        self._ahead = told - self._clock()
-        return told - self._wall()
+    @property
+    def off(self) -> float:
+        """How far this machine's clock is ahead of central's by now, in seconds; negative when it is behind.
+
+        It is 0 when that is not much, and as long as nothing is known of it.
+        """
+        off = self._wall() - self.now
+        return off if abs(off) > MUCH else 0.0
+
+    def correct(self, error: ClockSkew) -> str:
+        """Goes by the time that central told with its refusal; returns a sentence that says so."""
+        self._ahead = _told_time(error, self._wall()) - self._clock()
+        if not self.off:
+            return "this machine's clock has been set; requests are signed by it again"
+        how = "ahead of" if self.off > 0 else "behind"
+        by = spoken(abs(self.off))
+        return f"this machine's clock is {by} {how} central's: set it; until then requests are signed by central's"
 
 
 def _told_time(error: ClockSkew, now: float) -> float:

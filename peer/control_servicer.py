@@ -7,7 +7,7 @@ from typing import Any
 
 from core import errors
 from core.pages import decode_token, encode_token, page_size
-from core.times import to_timestamp
+from core.times import to_duration, to_timestamp
 from peer.attaching import Attaching
 from peer.contacts import Contact
 from peer.credentials import Credentials
@@ -118,6 +118,7 @@ class ControlServicer(PeerControlServicer):
                 attached_to=[relay.to_info() for relay in parts.attaching.attached_to],
             ),
             entrance=entrance_message(parts.entrance),
+            clock_ahead=to_duration(session.time.off) if session.time.off else None,
         )
 
     def _membership(self) -> pb2.MembershipStatus | None:

@@ -178,8 +178,7 @@ class Enrolling:
             try:
                 return await _translated(call(stub), address)
             except errors.ClockSkew as error:
-                behind = self._time.correct(error)
-                log.warning("this machine's clock is %.0f s behind central's; signing by central's", behind)
+                log.warning("%s", self._time.correct(error))
                 return await _translated(call(stub), address)
 
 

@@ -112,8 +112,7 @@ class Logins:
         try:
             response = await self._settle(send, details)
         except errors.ClockSkew as error:
-            behind = self._time.correct(error)
-            log.warning("this machine's clock is %.0f s behind central's; signing by central's", behind)
+            log.warning("%s", self._time.correct(error))
             response = await self._settle(send, details)
         return Login(response.session_id, response.terms, central, addresses, carried), response
 

@@ -53,9 +53,13 @@ _ANSWERS = (
     errors.VersionConflict,
     errors.OverQuota,
 )
-# What central itself says is the end of it, but for these: another way may still lead to an answer.
-_NO_ANSWERS = (errors.Unreachable, errors.Cancelled, errors.Defect)
-_UNREACHABLE = "neither a neighbour nor central answers; check the network, or that central runs, and try again"
+# What central itself says is the end of it, but for these: another way may still lead to an answer. That this peer's
+# certificate has expired everybody says who is asked, of himself; it is renewed as soon as central is reached.
+_NO_ANSWERS = (errors.Unreachable, errors.Cancelled, errors.Defect, errors.CertificateExpired)
+_UNREACHABLE = (
+    "neither a neighbour nor central answers (`relevo status` says why); check the network, or that central runs, "
+    "and try again"
+)
 
 
 class Routes:
@@ -224,7 +228,7 @@ class Routes:
             return Said(way, worth(rpc, request, answer), answer)
         except (grpc.RpcError, errors.RelevoError) as error:
             found = from_rpc_error(error)
-            if isinstance(found, _ANSWERS) or (way.direct and not isinstance(found, _NO_ANSWERS)):
+            if not isinstance(found, _NO_ANSWERS) and (way.direct or isinstance(found, _ANSWERS)):
                 return Said(way, Worth.UNFIT, error=found)
             self._rest(way)
             raise found from error

@@ -46,6 +46,7 @@ def status_page(found: "GetStatusResponse", now: float) -> list[str]:
         ),
         ("peer id", found.peer.peer_id),
         ("network", _session(found, now)),
+        *([("clock", _clock_ahead(found))] if found.HasField("clock_ahead") else []),
         ("identity", _membership(found, now)),
         *_neighbours(found),
         ("shares", _shares(found)),
@@ -71,6 +72,12 @@ def _session(found: "GetStatusResponse", now: float) -> str:
         return f"logged in to central at {found.central} ({since})"
     why = f": {found.session_problem}" if found.session_problem else ""
     return f"NOT logged in to central at {found.central} ({since}){why}"
+
+
+def _clock_ahead(found: "GetStatusResponse") -> str:
+    seconds = found.clock_ahead.seconds
+    how = "AHEAD OF" if seconds > 0 else "BEHIND"
+    return f"{show.span(abs(seconds))} {how} central's: set this machine's clock; others may not get in here until then"
 
 
 def _carrier(found: "PeerInfo") -> str:

@@ -37,7 +37,7 @@ METADATA = {"version": "7", "central_time": "1800000000.250", "name": "空の"}
 
 def sent() -> list[type[RelevoError]]:
     """Every class that a server can send: that it is somebody else, only the own handshake tells."""
-    return [kind for kind in every_class() if kind is not errors.WrongIdentity]
+    return [kind for kind in every_class() if not issubclass(kind, errors.WrongIdentity)]
 
 
 def an(kind: type[RelevoError]) -> RelevoError:

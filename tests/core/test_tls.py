@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from core import certificates
 from core.access import ENROLMENT, Certificates
 from core.certificates import Authority, Kind, Subject, central_name, peer_name, to_pem
-from core.errors import CertificateExpired, Refused, Unreachable, WrongIdentity
+from core.errors import CertificateExpired, Refused, Unreachable, WrongIdentity, WrongTime
 from core.identity import Identity
 from core.rpc import PEER_MESSAGE, Server, open_channel
 from core.status import from_rpc_error
@@ -140,10 +140,11 @@ async def test_a_server_of_another_network_is_not_who_was_expected(net):
             await checked(address, net.material(Kind.PEER), peer_name(ana.peer_id))
 
 
-async def test_a_server_with_an_expired_certificate_is_not_believed(net):
+@pytest.mark.parametrize(("days", "how"), [(-2, "has expired"), (2, "is not valid yet")])
+async def test_a_server_whose_certificate_does_not_count_now_is_not_believed_and_the_clock_is_named(net, days, how):
     ana = Identity.generate()
-    async with serving(net, net.material(Kind.PEER, identity=ana, issued=NOW - 2 * DAY)) as address:
-        with pytest.raises(Unreachable):
+    async with serving(net, net.material(Kind.PEER, identity=ana, issued=NOW + days * DAY)) as address:
+        with pytest.raises(WrongTime, match=f"its certificate {how} by this machine's clock"):
             await checked(address, net.material(Kind.PEER), peer_name(ana.peer_id))
 
 

@@ -34,3 +34,7 @@ def test_a_peer_that_is_no_member_any_more_tries_ever_more_slowly():
 def test_somebody_else_at_centrals_address_is_tried_slowly_only_when_he_stays():
     assert login_pause(errors.WrongIdentity("not central"), 2) <= LAST_BACKOFF
     assert login_pause(errors.WrongIdentity("not central"), 6) == REFUSED_BACKOFF
+
+
+def test_a_clock_that_is_wrong_is_noticed_soon_after_it_was_set():
+    assert login_pause(errors.WrongTime("its certificate has expired"), 100) <= LAST_BACKOFF

@@ -104,6 +104,7 @@ async def test_status_tells_what_the_daemon_is_and_shares(network):
     assert (status.skipped_count, status.sent_bytes, status.received_bytes) == (2, 0, 0)
     assert not status.HasField("last_route")
     assert not status.HasField("membership")  # in plaintext
+    assert not status.HasField("clock_ahead")
     few = await ana.GetStatus(pb2.GetStatusRequest(skipped_page_size=1))
     assert ([skipped.path for skipped in few.skipped], few.skipped_count) == (["b.part"], 2)
     async with fails_with(errors.InvalidInput, "skipped_page_size"):
@@ -473,3 +474,11 @@ async def test_logging_out_without_central_stops_the_daemon_unconfirmed(alone):
     peer, stub = alone
     assert not (await stub.Logout(pb2.PeerControlLogoutRequest())).confirmed
     await asyncio.wait_for(peer.stopped, 5)
+
+
+async def test_status_tells_by_how_much_a_clock_is_wrong_that_jumps(network):
+    peer, ana = await network.join("ana")
+    wall = peer.session.time._wall
+    peer.session.time._wall = lambda: wall() - 7200
+    status = await ana.GetStatus(pb2.GetStatusRequest())
+    assert abs(status.clock_ahead.ToTimedelta().total_seconds() + 7200) < 5

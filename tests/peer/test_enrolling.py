@@ -59,8 +59,29 @@ async def test_a_wrong_clock_is_mended_by_centrals(enrolment_bench, ana):
 @pytest.mark.parametrize("told", ["", "soon", "nan", "inf"])
 def test_a_time_that_is_none_leaves_the_own_clock(told):
     clock = CentralTime(lambda: 7.0, lambda: 100.0)
-    assert clock.correct(errors.ClockSkew("", {"central_time": told})) == 0
-    assert clock.now == 100.0
+    assert "has been set" in clock.correct(errors.ClockSkew("", {"central_time": told}))
+    assert (clock.now, clock.off) == (100.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("central", "off", "words"),
+    [(3700.0, -3600.0, "1 h behind central's: set it"), (10.0, 90.0, "1.5 min ahead of central's")],
+)
+def test_which_way_a_clock_is_wrong_is_said_and_what_to_do(central, off, words):
+    clock = CentralTime(lambda: 7.0, lambda: 100.0)
+    assert words in clock.correct(errors.ClockSkew("", {"central_time": str(central)}))
+    assert (clock.now, clock.off) == (central, off)
+
+
+def test_a_clock_that_jumps_while_nobody_says_anything_is_off_by_as_much():
+    wall = [100.0]
+    clock = CentralTime(lambda: 7.0, lambda: wall[0])
+    wall[0] = 130.0
+    assert clock.off == 0.0, "that is not much"
+    wall[0] = 7300.0
+    assert (clock.now, clock.off) == (100.0, 7200.0)
+    clock.trust_own_clock()
+    assert (clock.now, clock.off) == (7300.0, 0.0)
 
 
 async def test_a_token_that_does_not_count_says_what_to_do(enrolment_bench, enrolling):

@@ -187,14 +187,19 @@ FORGED = [
     errors.Refused("not for you"),
     errors.Revoked("you are revoked"),
     errors.Unauthenticated("not your signature"),
-    errors.CertificateExpired("renew it"),
     errors.InvalidInput("query", "central does not take this"),
     errors.AlreadyExists("it is there"),
     errors.VersionConflict("publish anew"),
     errors.OverQuota("too much", 60.0),
 ]
 # What the transport or a broken neighbour answers: no word of central's, so nobody is caught lying.
-BROKEN = [errors.NotPossible("no"), errors.Busy("later", 1000.0), errors.Corrupt("rotten"), errors.Defect("a bug")]
+BROKEN = [
+    errors.NotPossible("no"),
+    errors.Busy("later", 1000.0),
+    errors.Corrupt("rotten"),
+    errors.Defect("a bug"),
+    errors.CertificateExpired("renew it"),
+]
 
 
 @pytest.mark.parametrize("rpc", REQUESTS)

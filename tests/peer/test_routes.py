@@ -102,6 +102,14 @@ async def test_a_peer_without_neighbours_asks_central_directly(network):
     assert network.routes.last is taken
 
 
+async def test_that_ones_certificate_has_expired_is_no_answer_of_the_network(network):
+    """Whoever is asked says so of himself; central, which renews it, is away."""
+    network.central.error = errors.CertificateExpired("the certificate is not valid at this time; renew it")
+    network.routes.neighbours = Neighbours(primary=await network.relay("ana"))
+    with pytest.raises(errors.Unreachable, match="neither a neighbour nor central answers"):
+        await network.routes.list_files(pb2.ListFilesRequest())
+
+
 async def test_the_primary_carries_before_anybody_else(network):
     network.routes.neighbours = Neighbours(primary=await network.relay("ana"), backup=await network.relay("ben"))
     _, taken = await network.routes.list_files(pb2.ListFilesRequest())

@@ -295,6 +295,17 @@ def test_status_tells_what_makes_the_peer_a_member(now, words):
     assert words in line
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(7200, "2 h AHEAD OF central's: set"), (-172_800, "2 d BEHIND central's")]
+)
+def test_status_says_when_this_machines_clock_is_wrong(seconds, words):
+    found = pb2.GetStatusResponse()
+    assert not [line for line in status_page(found, 0) if line.startswith("clock")]
+    found.clock_ahead.seconds = seconds
+    (line,) = [line for line in status_page(found, 0) if line.startswith("clock")]
+    assert words in line
+
+
 async def test_status_as_json_tells_the_membership_and_no_secret(daemon, run):
     daemon.status.session_id = "5e55" * 8
     daemon.status.membership.network_id = "abcdefghijklmnop"
