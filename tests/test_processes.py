@@ -49,7 +49,11 @@ class Program:
                 env=environment(),
                 cwd=ROOT,
             )
-        self.address = self._ready()
+        try:
+            self.address = self._ready()
+        except BaseException:
+            self.kill()
+            raise
 
     def interpreter(self):
         return [sys.executable]
@@ -57,7 +61,7 @@ class Program:
     def _ready(self):
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            assert selector.select(20), f"not ready in time: {self.log.read_text()}"
+            assert selector.select(60), f"not ready in time: {self.log.read_text()}"
         line = self.process.stdout.readline()
         assert " ready on " in line, f"{line!r}: {self.log.read_text()}"
         return line.split()[-1]
