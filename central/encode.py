@@ -171,7 +171,13 @@ def placement(record: PlacementRecord, roster: Roster) -> content_pb2.Placement:
 
 
 def heartbeat(
-    peer: PeerRecord, sequence: int, roster: Roster, directives: Iterable[pb2.Directive], trust: Trust | None
+    peer: PeerRecord,
+    sequence: int,
+    roster: Roster,
+    directives: Iterable[pb2.Directive],
+    trust: Trust | None,
+    *,
+    enrolment_port: int,
 ) -> pb2.HeartbeatResponse:
     """Returns what a peer is told in answer to a beat, or unasked when `sequence` is 0; `trust` when it has to know."""
     return pb2.HeartbeatResponse(
@@ -181,6 +187,7 @@ def heartbeat(
         neighbours=neighbours(roster.neighbours_of(peer.peer_id)),
         directives=directives,
         trust=trust.to_message() if trust else None,
+        enrolment_port=enrolment_port,
     )
 
 

@@ -89,13 +89,13 @@ class HeartbeatStream:
 
 
 class Heartbeats:
-    """Serves heartbeat streams."""
+    """Serves heartbeat streams.
 
-    def __init__(
-        self,
-        directory: Directory,
-        trust: Callable[[], Trust | None],
-    ) -> None:
+    Attributes:
+        enrolment_port: where members renew their certificates, which they are told; 0 without TLS.
+    """
+
+    def __init__(self, directory: Directory, trust: Callable[[], Trust | None]) -> None:
         """Composes them: beats renew what is in `directory`; `trust` tells members whom to trust, None without TLS."""
         self._directory = directory
         self._trust = trust
@@ -104,6 +104,7 @@ class Heartbeats:
         self._suspects = directory.suspects
         self._streams: set[HeartbeatStream] = set()
         self._stopping = False
+        self.enrolment_port = 0
 
     def stop(self) -> None:
         """Ends all streams politely; new ones are refused."""
@@ -216,7 +217,8 @@ class Heartbeats:
         peer = self._roster.require(beat.peer_id)
         trust = self._trust()
         news = trust if trust and trust.version != beat.trust_version else None
-        return encode.heartbeat(peer, sequence, self._roster, self._directives(beat.peer_id), news)
+        directives = self._directives(beat.peer_id)
+        return encode.heartbeat(peer, sequence, self._roster, directives, news, enrolment_port=self.enrolment_port)
 
     def _directives(self, peer_id: str) -> Iterator[pb2.Directive]:
         yield from map(encode.directive, self._placements.directives(peer_id))

@@ -129,6 +129,7 @@ async def running_central(
             await _look(network, directory)
             wanted = enrolment_port if enrolment_port is not None else _next(port)
             joining = await _serve_enrolment(stack, network, directory, carried, join_address(host, wanted))
+            heartbeats.enrolment_port = joining
             await network.run(lambda found: found.note_address(address, joining))
         await server.start(SERVICE)
         directory.opened()

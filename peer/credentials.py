@@ -47,6 +47,10 @@ class Credentials:
         for peer_id in self.membership.trust.revoked - before.revoked:
             log.info("peer %s has been revoked", peer_id)
 
+    def renewed_at(self, enrolment_port: int) -> None:
+        """Goes by what central says down a heartbeat of where certificates are renewed: it may have moved."""
+        self._take(self.membership.at_port(enrolment_port))
+
     def renewed(self, answer: Membership, asked: Membership) -> None:
         """Goes by central's answer to a renewal that was asked for when the membership was `asked`."""
         self._take(self.membership.renewed(answer, asked))

@@ -300,6 +300,7 @@ class Peer:
         listeners.catalogue_version = self.publisher.central_has
         if self.credentials:
             listeners.trust = self.credentials.hear
+            listeners.enrolment_port = self.credentials.renewed_at
             self.credentials.on_change = self._reconnect
 
     def _neighbours(self) -> list[Contact]:

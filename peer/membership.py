@@ -118,6 +118,12 @@ class Membership:
             return self
         return replace(self, trust=trust)
 
+    def at_port(self, enrolment_port: int) -> "Membership":
+        """Returns the membership with another port of Enrolment: itself when it is the same, or none."""
+        if enrolment_port == self.enrolment_port or not 0 < enrolment_port < 1 << 16:
+            return self
+        return replace(self, enrolment_port=enrolment_port)
+
     def renewed(self, answer: "Membership", asked: "Membership") -> "Membership":
         """Returns the membership after central's answer to a renewal that was asked for when `asked` held."""
         if self.trust is not asked.trust:

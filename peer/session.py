@@ -56,6 +56,7 @@ class Listeners:
     catalogue_version: Callable[[int], None] = lambda _: None
     logged_in: Callable[[str, int], None] = lambda _central, _catalogue_version: None
     trust: Callable[[Trust], None] = lambda _: None
+    enrolment_port: Callable[[int], None] = lambda _: None
 
 
 class Guard(Protocol):
@@ -386,6 +387,7 @@ class Session:
                 self.listeners.trust(Trust.from_message(response.trust))
             except errors.InvalidInput as error:
                 log.warning("what central says of whom to trust is not understood: %s", error)
+        self.listeners.enrolment_port(response.enrolment_port)
         self.listeners.neighbours(response.neighbours)
         self.listeners.catalogue_version(response.catalogue_version)
         if response.directives:

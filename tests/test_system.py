@@ -12,6 +12,7 @@ from central.server import running_central
 from core import errors
 from core.manifest import manifest_of
 from peer.daemon import running_peer
+from peer.membership import load
 from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, PLACEMENT_STATE_PENDING, FileEntry
@@ -362,6 +363,23 @@ async def test_a_central_that_lost_its_store_is_published_to_anew(tmp_path):
             return await files(ana) == ["a.txt"]
 
         await eventually(listed)
+
+
+async def test_a_peer_alone_renews_where_a_central_lets_peers_join_that_has_another_port_for_it_now(tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(contextlib.AsyncExitStack())
+        central = await first.enter_async_context(running_central(tmp_path / "central"))
+        ana = await Network(tmp_path, central, stack).join("ana")
+        before = ana.credentials.membership
+        await first.aclose()
+        restarted = running_central(tmp_path / "central", central.address, enrolment_port=0)
+        again = await stack.enter_async_context(restarted)
+        assert again.enrolment_port != before.enrolment_port
+        await eventually(lambda: ana.credentials.membership.enrolment_port == again.enrolment_port)
+        await ana.renewal._renew(ana.credentials.membership)
+        assert ana.credentials.membership.certificates != before.certificates
+        await ana.credentials.close()
+        assert load(tmp_path / "ana" / "home", ana.identity.peer_id) == ana.credentials.membership
 
 
 async def test_blocks_are_served_while_central_is_gone(tmp_path):

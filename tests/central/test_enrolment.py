@@ -318,6 +318,11 @@ async def test_trust_comes_with_a_beat_only_to_whom_goes_by_another(secure):
     assert not (await beats.beat(trust_version=version)).HasField("trust")
 
 
+async def test_every_beat_is_told_where_certificates_are_renewed(secure):
+    peer = await secure.logged_in()
+    assert (await peer.stream().beat()).enrolment_port == secure.central.enrolment_port > 0
+
+
 async def test_revocations_travel_until_the_certificates_have_expired_and_count_at_central_for_ever(secure):
     peer = await secure.member()
     secure.beside(lambda enrolment: enrolment.revoke(peer.id, secure.clock.wall()))

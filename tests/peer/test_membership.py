@@ -124,6 +124,13 @@ def test_a_renewal_that_leaves_out_who_is_revoked_lets_nobody_back_in(enrolment_
     assert found.hearing(told.trust).trust == told.trust  # the next heartbeat tells everything
 
 
+@pytest.mark.parametrize(("told", "kept"), [(7499, 7499), (0, 7401), (1 << 16, 7401), (7401, 7401)])
+def test_where_certificates_are_renewed_is_what_central_said_last_if_it_is_a_port(member, told, kept):
+    before = replace(member, enrolment_port=7401)
+    assert before.at_port(told) == replace(member, enrolment_port=kept)
+    assert (before.at_port(told) is before) == (kept == 7401)
+
+
 def test_a_membership_knows_whether_its_authority_still_issues(enrolment_bench, member):
     assert member.of_issuing_authority()
     enrolment_bench.rotate()
