@@ -9,6 +9,7 @@ root, no gcc.
 
 import importlib
 import platform
+import signal
 import sys
 import time
 from datetime import datetime
@@ -70,6 +71,8 @@ def main(*, quick: bool, listing: bool, names: tuple[str, ...]) -> None:
         for trial in trials:
             click.echo(f"{trial.name}: {trial.what} At most {trial.bound:g} {trial.unit}, {trial.runs:,} times.")
         return
+    # A shell starts what runs in the background with Ctrl-C ignored, and what is started here would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = datetime.now().astimezone().isoformat(" ", "minutes")
     click.echo(f"{started}, Python {platform.python_version()} on {platform.system()} {platform.release()}")
     outcomes = [_one(trial, quick=quick) for trial in trials]
