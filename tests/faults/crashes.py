@@ -65,7 +65,7 @@ class Writer:
         details = pb2.LoginDetails(name=self.name, min_protocol_version=1, max_protocol_version=1)
         signed = sign_request(self.identity, LOGIN, details.SerializeToString(), time.time())
         request = pb2.LoginRequest(signed=signed, public_key=self.identity.public_key)
-        answer = await stub.Login(request, timeout=20, wait_for_ready=True)
+        answer = await _answered(stub.Login, request)
         self.session, held = answer.session_id, answer.catalogue_version
         return held
 
@@ -144,7 +144,7 @@ async def _killed_under_writes(here: World, rounds: int, least: float) -> list[f
 async def _missing(stub, writers, held) -> int:
     files, token = {}, ""
     while True:
-        page = await stub.ListFiles(pb2.ListFilesRequest(page_size=500, page_token=token), timeout=20)
+        page = await _answered(stub.ListFiles, pb2.ListFilesRequest(page_size=500, page_token=token))
         files |= {file.path: int.from_bytes(file.content_id, "big") for file in page.files}
         token = page.next_page_token
         if not token:
@@ -155,15 +155,22 @@ async def _missing(stub, writers, held) -> int:
         assert version >= writer.version, "central holds an older version than it had acknowledged"
         if files.get(writer.path(writer.sent)) == writer.sent > writer.acknowledged:
             # It was committed, and its answer never came: repeated, it is answered, and changes nothing.
-            answer = await stub.PublishFiles(_again(writer), timeout=20)
+            answer = await _answered(stub.PublishFiles, writer.last)
             assert answer.catalogue_version == version
             writer.acknowledged = writer.sent
         writer.sent = writer.acknowledged
     return lost
 
 
-def _again(writer: Writer) -> pb2.PublishFilesRequest:
-    return writer.last
+async def _answered(call, request):
+    """Returns the answer to a request, which is asked again as it was while its connection breaks, as peers do."""
+    for _ in range(4):
+        try:
+            return await call(request, timeout=20, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+    return await call(request, timeout=20, wait_for_ready=True)
 
 
 def peer_in_downloads(rounds: int) -> list[float]:
