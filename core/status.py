@@ -124,7 +124,10 @@ def _unreachable(said: str) -> tuple[type[RelevoError], str]:
     """Returns what the transport's words mean: that nobody answers, or whoever does cannot be believed."""
     for words, how in _WRONG_TIME.items():
         if words in said:
-            return WrongTime, f"its certificate {how} by this machine's clock"
+            return (
+                WrongTime,
+                f"its certificate {how} by this machine's clock; set the clock that is wrong, here or there",
+            )
     if any(words in said for words in _WRONG_IDENTITY):
         return WrongIdentity, "whoever answers there is not who was expected"
     return Unreachable, "nobody answers there"

@@ -10,9 +10,7 @@ def central_error(failure: grpc.RpcError, address: str) -> errors.RelevoError:
     """Returns the error that a failed call to the central at `address` stands for."""
     error = from_rpc_error(failure)
     if isinstance(error, errors.WrongTime):
-        return errors.WrongTime(
-            f"central at {address} is not believed: {error}; set the clock that is wrong, this machine's or central's"
-        )
+        return errors.WrongTime(f"central at {address} is not believed: {error}")
     if isinstance(error, errors.WrongIdentity):
         return errors.WrongIdentity(
             f"whoever answers at {address} is not central of this network "

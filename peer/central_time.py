@@ -6,7 +6,7 @@ from collections.abc import Callable
 from core.errors import ClockSkew
 from core.times import spoken
 
-# Clocks that differ by less, in seconds, are as good as equal.
+# Clocks that differ by less than half of it, in seconds, are as good as equal.
 MUCH = 60.0
 
 
@@ -32,18 +32,21 @@ class CentralTime:
 
     @property
     def off(self) -> float:
-        """How far this machine's clock is ahead of central's by now, in seconds; negative when it is behind.
+        """How far this machine's clock is ahead of central's by now, in seconds to the minute; negative when behind.
 
-        It is 0 when that is not much, and as long as nothing is known of it.
+        It is 0 as long as nothing is known of it.
         """
-        off = self._wall() - self.now
-        return off if abs(off) > MUCH else 0.0
+        return MUCH * round((self._wall() - self.now) / MUCH)
 
     def correct(self, error: ClockSkew) -> str:
-        """Goes by the time that central told with its refusal; returns a sentence that says so."""
+        """Goes by the time that central told with its refusal; returns what `said` says then."""
         self._ahead = _told_time(error, self._wall()) - self._clock()
+        return self.said()
+
+    def said(self) -> str:
+        """Returns a sentence that says how far off this machine's clock is, and what to do."""
         if not self.off:
-            return "this machine's clock has been set; requests are signed by it again"
+            return "this machine's clock has been set"
         how = "ahead of" if self.off > 0 else "behind"
         by = spoken(abs(self.off))
         return f"this machine's clock is {by} {how} central's: set it; until then requests are signed by central's"

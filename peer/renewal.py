@@ -24,6 +24,9 @@ _NOT_ENROLLED = (
     "central does not know this peer as a member; ask the operator for a token (relevo-central invite) "
     "and run relevo serve DIR --join TOKEN"
 )
+# Then nobody lets it in, were central there; and central may renew elsewhere by now.
+_EXPIRED = "this peer's certificate has expired, and is renewed as soon as central can be asked"
+_OTHER_PORT = "; if central runs, it is asked elsewhere now: a token tells where (relevo serve DIR --join TOKEN)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Renewal:
         self._asks = 0  # since central failed first, or refused first
         self._ask_after = 0.0
         self._refusal: errors.RelevoError | None = None
+        self._off = False
         self.due = self._planned()
 
     def replan(self) -> None:
@@ -102,6 +106,7 @@ class Renewal:
         tries = 0
         while True:
             await self._sleep(self.due - self._central.now)
+            self._look_at_clock()
             if self._central.now < self.due:
                 continue
             before = self._credentials.membership
@@ -115,6 +120,12 @@ class Renewal:
                 pause = self._pause(error, tries)
                 self.due = self._central.now + pause
                 log.warning("the certificate is not renewed: %s; next try in %.1f s", error, pause)
+
+    def _look_at_clock(self) -> None:
+        """Says once that this machine's clock has jumped, and once that it is right again."""
+        if bool(self._central.off) is not self._off:
+            self._off = not self._off
+            log.warning("%s", self._central.said())
 
     async def ready(self) -> None:
         """Renews before a login when the certificate has expired meanwhile: nobody would let it in.
@@ -158,9 +169,10 @@ class Renewal:
         except errors.WrongIdentity as other:
             self._refusal = None
             return other
-        except errors.Unreachable:  # central is away, as it looked
-            self._refusal = None
-            return error
+        except errors.Unreachable as away:  # central is away, as it looked
+            expired = self._credentials.membership.expired(self._central.now)
+            self._refusal = errors.Unreachable(f"{_EXPIRED}: {away}{_OTHER_PORT}") if expired else None
+            return self._refusal or error
         except errors.RelevoError as refusal:
             self._refusal = refusal
             return refusal

@@ -37,8 +37,7 @@ class Stage:
             Enrolling(self.ana, clock),
             lambda: self.centrals,
             clock=lambda: self.monotonic,
-            time=clock,
-            **{"pace": PACE, **settings},
+            **{"pace": PACE, "time": clock, **settings},
         )
 
     async def asks(self, renewal, failures=3, error=AWAY):
@@ -92,6 +91,38 @@ async def test_central_that_is_away_is_just_away(stage):
     await renewal.explain(AWAY, 1)
     stage.monotonic = 5.0
     assert await renewal.explain(AWAY, 3) is AWAY
+
+
+async def test_a_peer_whose_certificate_has_expired_meanwhile_is_told_what_else_may_be_wrong(stage):
+    await stage.network.close()
+    renewal = stage.renewal()
+    await renewal.explain(AWAY, 1)
+    stage.monotonic = 5.0
+    stage.time += 2 * 86_400
+    found = await renewal.explain(AWAY, 3)
+    assert isinstance(found, errors.Unreachable)
+    assert str(found).startswith(
+        "this peer's certificate has expired, and is renewed as soon as central can be asked: "
+    )
+    assert "relevo serve DIR --join TOKEN" in str(found)
+    assert await renewal.explain(AWAY, 4) is found
+
+
+async def test_a_clock_that_jumps_is_told_once_and_once_more_when_it_is_right(stage, caplog):
+    wall = [1e9]
+    clock = CentralTime(lambda: 0.0, lambda: wall[0])
+    renewal = stage.renewal(time=clock)
+    renewal.due = 2e9
+    task = await running(renewal)
+    wall[0] += 7200
+    await until(lambda: caplog.records)
+    wall[0] -= 7200
+    await until(lambda: len(caplog.records) > 1)
+    await asyncio.sleep(0.05)  # ten more looks
+    await ended(task)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith("this machine's clock is 2 h ahead of central's: set it")
+    assert said[1:] == ["this machine's clock has been set"]
 
 
 async def test_a_revoked_peer_is_told_in_one_line_and_asks_ever_more_slowly(stage):
