@@ -733,6 +733,12 @@ DEFENCES = (
             Piece("core/rpc.py", '        ("grpc.server.max_pending_requests_hard_limit", 2 * limits.pending),\n', ""),
         ),
     ),
+    _defence(
+        "peer/backoff.py",
+        "return random.uniform(FIRST_BACKOFF / 2, min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 10)))",
+        "return min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 10))",
+        "test_a_herd_spreads",
+    ),
     # 40: one central
     _defence(
         "core/own_directory.py",
