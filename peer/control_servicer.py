@@ -118,7 +118,7 @@ class ControlServicer(PeerControlServicer):
                 attached_to=[relay.to_info() for relay in parts.attaching.attached_to],
             ),
             entrance=entrance_message(parts.entrance),
-            clock_ahead=to_duration(session.time.off) if session.time.off else None,
+            clock_ahead=to_duration(session.time.off) if live and session.time.off else None,
         )
 
     def _membership(self) -> pb2.MembershipStatus | None:

@@ -93,7 +93,7 @@ class Renewal:
         self._asks = 0  # since central failed first, or refused first
         self._ask_after = 0.0
         self._refusal: errors.RelevoError | None = None
-        self._off = False
+        self._off = self._told_off = False
         self.due = self._planned()
 
     def replan(self) -> None:
@@ -122,10 +122,15 @@ class Renewal:
                 log.warning("the certificate is not renewed: %s; next try in %.1f s", error, pause)
 
     def _look_at_clock(self) -> None:
-        """Says once that this machine's clock has jumped, and once that it is right again."""
-        if bool(self._central.off) is not self._off:
-            self._off = not self._off
+        """Says once that this machine's clock has jumped, and once that it is right again.
+
+        At the second look that finds it so: a machine that has slept looks the same until it has logged in again.
+        """
+        off = bool(self._central.off)
+        if off is self._off is not self._told_off:
+            self._told_off = off
             log.warning("%s", self._central.said())
+        self._off = off
 
     async def ready(self) -> None:
         """Renews before a login when the certificate has expired meanwhile: nobody would let it in.
