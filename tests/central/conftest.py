@@ -192,7 +192,7 @@ class Network:
     def __init__(self, data):
         self.data = data
         self.clock = Clock()
-        self.settings = Settings(drain=10.0)
+        self.settings = Settings(drain=10.0, longest_search=60.0)  # on a busy machine a short one takes its time
         self.central = None
         self.channel = None
         self.stub = None
