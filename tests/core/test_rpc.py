@@ -162,6 +162,7 @@ async def test_a_request_over_the_limit_is_refused_before_it_is_read(directory):
         await stub.ListPeers(ListPeersRequest(page_token="a" * 65 * 1024), timeout=10)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert type(from_rpc_error(caught.value)) is Busy
+    assert "message larger than max" in caught.value.details(), "it was read, and refused by the size that it had"
     assert not served
     assert await stub.ListPeers(ListPeersRequest(), timeout=10) == ListPeersResponse()
 
