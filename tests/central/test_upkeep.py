@@ -299,9 +299,12 @@ async def test_two_owners_share_copies_the_most_count_and_each_gives_up_its_own_
     assert await stage.kept() == [(3, 3), (3, 3)]
     assert sum(len(keeper.fetched) for keeper in stage.keepers) == 3
     stage.network.clock.advance(GRACE)
+    before = set(stage.having())
     assert (await other.end(CONTENT)).wanted_copies == 2
     await stage.settle()
     assert await stage.kept() == [(2, 2), (2, 2)]
+    assert set(stage.having()) < before
+    assert sum(len(keeper.fetched) for keeper in stage.keepers) == 3, "one was dropped, and two were there all the time"
     assert (await stage.author.end(CONTENT)).wanted_copies == 0
     await stage.settle()
     assert stage.having() == []
