@@ -874,6 +874,11 @@ DEFENCES = (
                 "await first_success(attempts, PATIENCE)",
                 "await first_success(attempts, 600.0)",
             ),
+            Piece(
+                "peer/carried_central.py",
+                "            if self.carriers.clock() - began > 0.9 * PATIENCE:",
+                "            if False:",
+            ),
         ),
     ),
     # 46: what comes late
