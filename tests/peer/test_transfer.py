@@ -1018,6 +1018,7 @@ async def test_a_content_that_does_not_fit_is_refused_before_anything_is_fetched
 
 
 async def test_a_disk_that_fills_up_ends_the_download_and_keeps_what_is_there(world, monkeypatch):
+    world.settings = DownloadSettings()  # nothing is waited for, and a busy machine has its time
     data = some_bytes(20 * BLOCK)
     await world.holder("a", Memory(data))
     real, written = os.pwrite, []
