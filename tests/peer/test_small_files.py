@@ -132,6 +132,8 @@ def test_no_descriptor_is_left_open(tmp_path, way):
 
 
 WRITER = """
+    import os
+    import signal
     import sys
     from pathlib import Path
     from core.manifest import manifest_of
@@ -139,6 +141,17 @@ WRITER = """
     from peer.small_files import SmallFile, write_small
     if sys.argv[2] == "alone":
         rooted._NAMELESS = 0
+    left = int(sys.argv[3])
+    def dying(write):
+        def half(descriptor, data, *where):
+            global left
+            left -= 1
+            if left == 0:
+                write(descriptor, data[: len(data) // 2], *where)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return write(descriptor, data, *where)
+        return half
+    os.write, os.pwrite = dying(os.write), dying(os.pwrite)
     number = 0
     while True:
         files = []
@@ -153,14 +166,18 @@ WRITER = """
 
 
 def test_kill_9_at_any_time_leaves_no_half_file_under_a_final_name_and_all_that_was_acknowledged(tmp_path, way):
-    for attempt, pause in enumerate((0.0, 0.004, 0.011, 0.023, 0.05)):
+    """At some time after the first files; and when half of the 31st is written, by its writer itself."""
+    for attempt, pause in enumerate((0.0, 0.004, 0.011, 0.023, 0.05, None)):
         root = tmp_path / str(attempt)
         root.mkdir()
-        command = [sys.executable, "-c", textwrap.dedent(WRITER), str(root), way]
+        command = [sys.executable, "-c", textwrap.dedent(WRITER), str(root), way, "0" if pause is not None else "31"]
         writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
         try:
             acknowledged = int(writer.stdout.readline())
-            time.sleep(pause)
+            if pause is None:
+                writer.wait(20)
+            else:
+                time.sleep(pause)
         finally:
             writer.send_signal(signal.SIGKILL)
             rest = writer.stdout.read()
