@@ -378,7 +378,7 @@ def test_a_download_of_which_a_tenth_is_there_when_central_is_killed_completes(w
         limit_uploads(world.base / name / "home", MIB // 2)
     until(lambda: [file["holder_count"] for file in world.json("ben", "ls")["files"]] == [2], 60)
     out = tmp_path / "out"
-    getting = world.relevo("ben", "get", "big.bin", "--to", out, background=True)
+    getting = world.begin("ben", "get", "big.bin", "--to", out)
     with Daemon(world.base / "ben" / "home") as ben:
 
         def there(part):
