@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import click
 
@@ -73,11 +74,15 @@ DELAYED_PAIRS: tuple[tuple[str, str, str, Reading], ...] = (
 
 
 def alternate(contenders: dict[str, Fetch], rounds: int, base: Path, size: int) -> dict[str, list[Trial]]:
-    """Has every contender fetch `size` bytes in each round, into an empty directory, and returns their trials."""
+    """Has every contender fetch `size` bytes in each round, into an empty directory, and returns their trials.
+
+    Each round has them in another order: what memory the system has at hand, which in a virtual machine makes a second
+    or two of processor time a GB, depends on who came before. The orders are the same at each run.
+    """
     trials: dict[str, list[Trial]] = {name: [] for name in contenders}
     began = time.monotonic()
     for number in range(rounds):
-        for name, fetch in contenders.items():
+        for name, fetch in Random(number).sample(list(contenders.items()), len(contenders)):
             with tempfile.TemporaryDirectory(dir=base) as directory:
                 fault_in(min(size * 3 // 2, _MOST_MEMORY))
                 trials[name].append(fetch(Path(directory)))
