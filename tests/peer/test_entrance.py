@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 
 import pytest
@@ -25,6 +26,18 @@ HOST, NOWHERE = "127.0.0.2", "127.0.0.9:7400"
 PLENTY = 1e9
 FOR_EVER = 60.0
 LONG = Allowance(silent=FOR_EVER, longest=FOR_EVER)
+
+
+@pytest.fixture
+async def enrolment_bench():
+    """A network whose port for enrolment is free at the entrance's host too, whatever tests run beside this one."""
+    bench, free = EnrolmentBench(), False
+    while not free:
+        await bench.open()
+        with contextlib.suppress(OSError), socket.create_server((HOST, bench.port)):
+            free = True
+    yield bench
+    await bench.close()
 
 
 def newcomer(*entrances):
