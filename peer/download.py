@@ -29,7 +29,7 @@ from core.content import Layout
 from peer.asks import Ask, Asks, Holder
 from peer.block_sets import lowest, set_of
 from peer.budget import Share
-from peer.company import Company
+from peer.candidates import Candidates
 from peer.pace import PaceLimits
 from peer.steps import (
     Arrived,
@@ -98,7 +98,7 @@ class Download:
         self._size = min(layout.block_size, layout.size)
         self._start = seed % max(layout.block_count, 1)
         self._lacking = set_of(missing)
-        self._company = Company(layout.block_count, limits.pace)
+        self._candidates = Candidates(layout.block_count, limits.pace)
         self._asks = Asks(self._size, share)
         self._now = float("-inf")
         self._said_stuck = False
@@ -139,7 +139,7 @@ class Download:
             return None
         times = [ask.deadline for ask in self._asks.open.values()]
         times += [ask.overdue_at for ask in self._asks.open.values()]
-        times += self._company.rest_ends()
+        times += self._candidates.rest_ends()
         return min((time for time in times if self._now < time < _NEVER), default=None)
 
     def _take(self, event: Event, now: float) -> Iterable[Decision]:
@@ -175,12 +175,12 @@ class Download:
         return ()
 
     def _join(self, name: str, *, complete: bool) -> None:
-        if self._company.join(name, complete=complete):
+        if self._candidates.join(name, complete=complete):
             self._said_stuck = False
 
     def _remove(self, name: str) -> Iterator[Decision]:
         """Forgets a holder. What has arrived from it is still checked and stored."""
-        holder = self._company.leave(name)
+        holder = self._candidates.leave(name)
         if holder is not None:
             yield from self._cancel([ask for ask in self._asks.open.values() if ask.holder is holder])
 
@@ -243,7 +243,7 @@ class Download:
             self._in_vain(ask.holder, now)
         else:
             ask.holder.waited = ask.first_hand
-            self._company.goes_last(ask.holder)
+            self._candidates.goes_last(ask.holder)
         self._asks.release(number)
         ask.holder.pace.withdrawn(self._size)
 
@@ -264,10 +264,10 @@ class Download:
 
     def _drop(self, number: int, reason: str, *, for_good: bool) -> Iterator[Decision]:
         ask = self._asks.release(number)
-        if ask is None or self._company.is_banned(ask.holder):
+        if ask is None or self._candidates.is_banned(ask.holder):
             return
         if for_good:
-            self._company.ban(ask.holder.name)
+            self._candidates.ban(ask.holder.name)
         yield from self._remove(ask.holder.name)
         yield Dropped(ask.holder.name, reason, for_good)
 
@@ -289,7 +289,7 @@ class Download:
             holder.pace.busy(self._size, event.retry_after, now)
             return
         holder.pace.failed(self._size, ask.asked_at, now, late=late)
-        if not holder.complete and holder.pace.failures >= _MOST_FAILURES and self._company.has(holder):
+        if not holder.complete and holder.pace.failures >= _MOST_FAILURES and self._candidates.has(holder):
             yield from self._remove(holder.name)
             yield Dropped(holder.name, "it does not answer", for_good=False)
 
@@ -320,7 +320,7 @@ class Download:
         Who failed comes after who did not: else silent holders, taking turns, could hold the whole budget for ever.
         """
         self._coming, self._unknown = self._asks.in_time(now)
-        places = enumerate(holder for holder in self._company.asked(now) if holder.pace.has_room(now))
+        places = enumerate(holder for holder in self._candidates.asked(now) if holder.pace.has_room(now))
         able = [(holder.pace.preference(self._size), place, holder) for place, holder in places]
         heapify(able)
         while able:
@@ -343,18 +343,20 @@ class Download:
                 holder.waiting < 1 or (self._hungry and free.bit_count() > self._asks.waiting_for_any_hand(holder))
             ):
                 return self._ask(holder, now, lacking=free)
-        elif not self._company.spreads:
+        elif not self._candidates.spreads:
             if free:
                 return self._ask(holder, now, index=lowest(free & ~holder.failed or free, self._start))
         else:
             share = free & holder.share & ~holder.failed
-            if share.bit_count() > holder.waiting and (holder.waiting < 1 or not self._company.others or self._hungry):
+            if share.bit_count() > holder.waiting and (
+                holder.waiting < 1 or not self._candidates.others or self._hungry
+            ):
                 return self._ask(holder, now, lacking=share)
             # What the others have not been asked for yet, or do not give.
             rest = free & ~share
             if rest and share.bit_count() <= holder.waiting and free.bit_count() > self._asks.to_be_chosen(now):
                 return self._ask(holder, now, index=lowest(rest & ~holder.failed or rest, self._start))
-        if not self._company.others or self._hungry:
+        if not self._candidates.others or self._hungry:
             index = self._overdue(holder, now)
             if index is not None:
                 return self._ask(holder, now, index=index)
@@ -363,14 +365,14 @@ class Download:
     @property
     def _hungry(self) -> bool:
         """Whether so little comes in time that what comes second hand is welcome; by few asks, lest it come twice."""
-        return self._coming < _HUNGRY and (self._company.crowded or self._unknown < _HUNGRY_ASKS)
+        return self._coming < _HUNGRY and (self._candidates.crowded or self._unknown < _HUNGRY_ASKS)
 
     def _overdue(self, holder: Holder, now: float) -> int | None:
         """Returns a block that is overdue elsewhere, that only one holder has been asked for; the oldest first.
 
         Who is fetching the content too may not have it, and is asked only where no other complete holder can be.
         """
-        complete = self._company.complete()
+        complete = self._candidates.complete()
         for ask in self._asks.overdue(now):
             tried = ask.holder is holder or holder.failed >> (ask.index or 0) & 1
             if not tried and (holder.complete or all(other is ask.holder for other in complete)):
@@ -382,7 +384,7 @@ class Download:
         counted = holder.complete or index is not None
         if counted and not self._asks.has_room():
             return None
-        patient = self._company.others and not self._company.crowded and not self._hungry and not holder.waited
+        patient = self._candidates.others and not self._candidates.crowded and not self._hungry and not holder.waited
         first_hand = index is None and patient
         deadline = now + holder.pace.deadline(self._size) + (self._limits.patience if index is None else 0.0)
         overdue_at = now + self._limits.pace.overdue

@@ -84,7 +84,7 @@ DEFENCES = (
     # 3 and 4: answers too long, and too slow
     _defence(
         "peer/download.py",
-        "            self._company.ban(ask.holder.name)\n",
+        "            self._candidates.ban(ask.holder.name)\n",
         "            pass\n",
         "test_a_liar_is_dropped_for_good_and_its_blocks_are_asked_of_another",
     ),

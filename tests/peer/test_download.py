@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from core.content import MAX_BLOCK, Layout
-from peer import company, steps
+from peer import candidates, steps
 from peer.budget import Budget
 from peer.download import Download, DownloadLimits
 from peer.pace import Pace, PaceLimits
@@ -122,7 +122,7 @@ class Swarm(RuleBasedStateMachine):
         self.stuck = self.stuck and not self.waiting and not self.storing
         for name in asked:  # a window may shrink below what is under way, but nothing is asked beyond it
             under_way = sum(ask.fetch.holder == name for ask in self.waiting.values())
-            assert under_way <= self.download._company.holders[name].pace.window
+            assert under_way <= self.download._candidates.holders[name].pace.window
         return decisions
 
     def go(self, name):
@@ -305,7 +305,7 @@ class Swarm(RuleBasedStateMachine):
         if not hasattr(self, "download"):
             return
         asked = Counter(ask.fetch.holder for ask in self.waiting.values())
-        for name, holder in self.download._company.holders.items():
+        for name, holder in self.download._candidates.holders.items():
             assert holder.pace.in_flight == asked[name] <= 16
             assert holder.waiting == sum(ask.index is None for ask in self.waiting.values() if ask.fetch.holder == name)
         assert self.in_flight == self.share.taken
@@ -328,7 +328,7 @@ class Swarm(RuleBasedStateMachine):
         any_hand = sum(ask.index is None and not ask.fetch.first_hand for ask in self.waiting.values())
         hungry = len(self.coming) < HUNGRY and any_hand < HUNGRY_ASKS
         for name, complete in self.present.items():
-            holder = self.download._company.holders[name]
+            holder = self.download._candidates.holders[name]
             if not holder.pace.has_room(self.now):
                 continue
             if not complete:
@@ -355,7 +355,7 @@ class Swarm(RuleBasedStateMachine):
         assert bool(self.waiting or self.storing or over or self.stuck or not self.present or self.resting())
 
     def resting(self):
-        return any(holder.pace.rests_until > self.now for holder in self.download._company.holders.values())
+        return any(holder.pace.rests_until > self.now for holder in self.download._candidates.holders.values())
 
     def teardown(self):
         """From here on only honest helpers answer, who hold every block together: each comes exactly once."""
@@ -947,7 +947,7 @@ def test_a_window_stays_within_its_bounds_whatever_happens(happenings):
 
 def crowded(*, blocks=40):
     download = start(blocks)
-    joined = [steps.HolderJoined(f"peer-{number:02}", complete=False) for number in range(company._CROWD + 1)]
+    joined = [steps.HolderJoined(f"peer-{number:02}", complete=False) for number in range(candidates._CROWD + 1)]
     return download, fetches(download.handle_all([steps.HolderJoined("whole"), *joined], 0.0))
 
 

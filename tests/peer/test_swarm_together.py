@@ -158,7 +158,7 @@ class World:
         for decision in member.download.handle_all(events, self.now):
             self.perform(member, decision)
         asked = Counter(call.holder.name for call in member.calls.values())
-        for name, holder in member.download._company.holders.items():
+        for name, holder in member.download._candidates.holders.items():
             assert asked[name] == holder.pace.in_flight <= 16
         wake = member.download.wake()
         if wake is not None and not self.now < member.tick_at <= wake:

@@ -10,7 +10,7 @@ _CROWD = 20
 _ASKED_OF_CROWD = 10
 
 
-class Company:
+class Candidates:
     """The holders of one download.
 
     Attributes:
