@@ -29,7 +29,7 @@ _BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class EntranceLimits:
     """What one connection may take.
 
     Attributes:
@@ -57,14 +57,14 @@ class Entrance:
     """
 
     def __init__(
-        self, centrals: Callable[[], Sequence[str]], clock: Callable[[], float], allowance: Allowance | None = None
+        self, centrals: Callable[[], Sequence[str]], clock: Callable[[], float], limits: EntranceLimits | None = None
     ) -> None:
         """`centrals` tells where Enrolment is, `host:port`, the first to try first; `clock` is monotonic."""
         self.address = ""
         self.led = self.refused = 0
         self._centrals = centrals
         self._clock = clock
-        self._allowance = allowance or Allowance()
+        self._limits = limits or EntranceLimits()
         self._gate = Gate(RATE_EACH, RATE)
         self._there: dict[asyncio.Task[None], str] = {}
         self._server: asyncio.Server | None = None
@@ -84,7 +84,7 @@ class Entrance:
             raise NotPossible(
                 f"cannot let newcomers in on {at} ({error.strerror}): choose another host or port with --entrance"
             ) from error
-        self._server = await asyncio.start_server(self._come, sock=listening, limit=self._allowance.to_central)
+        self._server = await asyncio.start_server(self._come, sock=listening, limit=self._limits.to_central)
         self.address = join_address(host, listening.getsockname()[1])
         log.info("newcomers are let through to central on %s", self.address)
 
@@ -119,13 +119,13 @@ class Entrance:
         return False
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Passes bytes between a newcomer and central until either ends, or takes more than its allowance."""
-        allowance = self._allowance
+        """Passes bytes between a newcomer and central until either ends, or takes more than it may."""
+        limits = self._limits
         central: asyncio.StreamWriter | None = None
         try:
-            async with asyncio.timeout(allowance.longest):
-                async with asyncio.timeout(allowance.silent):
-                    hello = await reader.read(allowance.to_central)
+            async with asyncio.timeout(limits.longest):
+                async with asyncio.timeout(limits.silent):
+                    hello = await reader.read(limits.to_central)
                 if not hello:  # who says nothing costs central no connection
                     return
                 answers, central = await self._dial()
@@ -133,8 +133,8 @@ class Entrance:
                     one.transport.set_write_buffer_limits(0)  # what was drained has left this process
                 central.write(hello)
                 await _first(
-                    _pipe(reader, central, allowance.to_central - len(hello)),
-                    _pipe(answers, writer, allowance.to_newcomer),
+                    _pipe(reader, central, limits.to_central - len(hello)),
+                    _pipe(answers, writer, limits.to_newcomer),
                 )
         except OSError as error:  # TimeoutError is one
             log.debug("a newcomer's connection ends: %r", error)
@@ -149,8 +149,8 @@ class Entrance:
         for address in centrals:
             host, port = split_address(address)
             try:
-                async with asyncio.timeout(self._allowance.dial):
-                    found = await asyncio.open_connection(host, port, limit=self._allowance.to_central)
+                async with asyncio.timeout(self._limits.dial):
+                    found = await asyncio.open_connection(host, port, limit=self._limits.to_central)
             except OSError:
                 continue
             self.led += 1

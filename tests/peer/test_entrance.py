@@ -16,7 +16,7 @@ from core.tls import server_credentials
 from peer import entrance as module
 from peer.central_time import CentralTime
 from peer.enrolling import Enrolling
-from peer.entrance import AT_ONCE, AT_ONCE_EACH, Allowance, Entrance
+from peer.entrance import AT_ONCE, AT_ONCE_EACH, Entrance, EntranceLimits
 from relevo.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from tests.network import eventually
 from tests.peer.conftest import EnrolmentBench
@@ -25,7 +25,7 @@ from tests.peer.conftest import EnrolmentBench
 HOST, NOWHERE = "127.0.0.2", "127.0.0.9:7400"
 PLENTY = 1e9
 FOR_EVER = 60.0
-LONG = Allowance(silent=FOR_EVER, longest=FOR_EVER)
+LONG = EntranceLimits(silent=FOR_EVER, longest=FOR_EVER)
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def newcomer(*entrances):
 
 
 @contextlib.asynccontextmanager
-async def opened(*centrals, port=0, allowance=None, clock=time.monotonic):
-    found = Entrance(lambda: centrals, clock, allowance)
+async def opened(*centrals, port=0, limits=None, clock=time.monotonic):
+    found = Entrance(lambda: centrals, clock, limits)
     await found.open(f"{HOST}:0", port)
     yield found
     await found.close()
@@ -166,9 +166,9 @@ class Crowd:
 async def test_a_newcomer_joins_through_an_entrance_and_takes_less_than_half_of_what_it_may(enrolment_bench):
     for _ in range(400):  # more are not told in a membership
         enrolment_bench.revoke(Identity.generate().peer_id)
-    whole = Allowance()
-    half = Allowance(to_central=whole.to_central // 2, to_newcomer=whole.to_newcomer // 2)
-    async with opened(at(enrolment_bench), port=enrolment_bench.port, allowance=half):
+    whole = EntranceLimits()
+    half = EntranceLimits(to_central=whole.to_central // 2, to_newcomer=whole.to_newcomer // 2)
+    async with opened(at(enrolment_bench), port=enrolment_bench.port, limits=half):
         found = await newcomer(f"{HOST}:7500").enroll(enrolment_bench.token(NOWHERE), "b" * 64)
     assert found.network_id == enrolment_bench.network_id
     assert enrolment_bench.asked == ["Enroll"]
@@ -299,7 +299,7 @@ async def test_a_host_can_be_every_address(enrolment_bench, host):
 
 
 async def test_who_says_nothing_costs_central_no_connection_and_is_sent_away(central, stranger):
-    async with opened(central.address, allowance=Allowance(silent=0.2, longest=FOR_EVER)) as entrance:
+    async with opened(central.address, limits=EntranceLimits(silent=0.2, longest=FOR_EVER)) as entrance:
         reader, _ = await stranger(entrance)
         assert await ended(reader) == b""
     assert central.came == []
@@ -307,8 +307,8 @@ async def test_who_says_nothing_costs_central_no_connection_and_is_sent_away(cen
 
 @pytest.mark.parametrize("drips", [True, False])
 async def test_a_connection_is_ended_when_its_time_is_over_whether_something_passes_or_not(central, stranger, *, drips):
-    allowance = Allowance(silent=FOR_EVER, longest=1.0, to_central=1 << 30)
-    async with opened(central.address, allowance=allowance) as entrance:
+    limits = EntranceLimits(silent=FOR_EVER, longest=1.0, to_central=1 << 30)
+    async with opened(central.address, limits=limits) as entrance:
         reader, writer = await stranger(entrance)
 
         async def drip():
@@ -323,7 +323,7 @@ async def test_a_connection_is_ended_when_its_time_is_over_whether_something_pas
 
 
 async def test_who_sends_for_ever_brings_central_a_few_kibibytes(central, stranger):
-    async with opened(central.address, allowance=LONG) as entrance:
+    async with opened(central.address, limits=LONG) as entrance:
         reader, writer = await stranger(entrance)
         with contextlib.suppress(OSError):
             for _ in range(1000):
@@ -342,7 +342,7 @@ async def test_what_answers_for_ever_is_cut_off(central, stranger):
                 await writer.drain()
 
     central.answer = flood
-    async with opened(central.address, allowance=LONG) as entrance:
+    async with opened(central.address, limits=LONG) as entrance:
         reader, writer = await stranger(entrance)
         writer.write(b"hello")
         assert 0 < len(await ended(reader, LONG.to_newcomer)) <= LONG.to_newcomer
@@ -354,8 +354,8 @@ async def test_who_reads_nothing_is_sent_away(central, stranger):
         await writer.drain()
 
     central.answer = fill
-    allowance = Allowance(longest=0.5, to_newcomer=1 << 30)
-    async with opened(central.address, allowance=allowance) as entrance:
+    limits = EntranceLimits(longest=0.5, to_newcomer=1 << 30)
+    async with opened(central.address, limits=limits) as entrance:
         _, writer = await stranger(entrance)
         writer.write(b"hello")
         await central.until(lambda: central.came and central.open == 0)
@@ -366,7 +366,7 @@ async def test_a_host_that_opens_a_thousand_connections_gets_a_few_and_keeps_no_
 ):
     monkeypatch.setattr(module, "RATE", PLENTY)
     monkeypatch.setattr(module, "RATE_EACH", PLENTY)
-    async with opened(central.address, allowance=LONG) as entrance:
+    async with opened(central.address, limits=LONG) as entrance:
         crowd = Crowd(stranger, entrance)
         for _ in range(10):
             crowd.come(*["127.0.0.3"] * 100)
@@ -380,7 +380,7 @@ async def test_a_host_that_opens_a_thousand_connections_gets_a_few_and_keeps_no_
 
 async def test_many_hosts_together_get_so_many_connections(central, stranger, monkeypatch):
     monkeypatch.setattr(module, "RATE", PLENTY)
-    async with opened(central.address, allowance=LONG) as entrance:
+    async with opened(central.address, limits=LONG) as entrance:
         crowd = Crowd(stranger, entrance)
         crowd.come(*(f"127.0.0.{host}" for host in range(10, 40) for _ in range(4)))
         await crowd.thinned(AT_ONCE)
