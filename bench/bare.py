@@ -1,8 +1,8 @@
 """gRPC alone as a rival: numbered blocks by unary calls, hashed and written, and nothing else of what Relevo does.
 
 Nobody is looked for, nothing is decided, no answer is checked against anything: what is left is what gRPC costs in
-Python, as the daemons set it up. Whoever fetches can give what it has by then to the next one: a chain of hosts in
-which each hands on to the next is as good a swarm as there is while all links are alike, and decides nothing either.
+Python, in a process like the daemons'. Whoever fetches can give what it has by then to the next one: a chain of hosts
+in which each hands on to the next is as good a swarm as there is while all links are alike, and decides nothing either.
 
 `python -m bench.bare give FILE` gives the blocks of FILE as soon as that is there;
 `python -m bench.bare take ADDRESS TARGET SIZE` fetches them, and gives them on with `--listen`.

@@ -16,7 +16,7 @@ from bench.cases import MBIT, PATIENCE, Case, Result, least_time
 from bench.hosts import Host, Hosts, plain_stream
 from bench.measured import busy, processors
 from bench.programs import Programs, until
-from bench.scenery import MIB, Peer, random_name, write_random
+from bench.scenery import MIB, Peer, random_name, same, write_random
 
 _PORT = 7500
 # Seconds for everybody to connect to the one before.
@@ -50,7 +50,7 @@ class Chain:
             before = host
 
     def run(self) -> Result:
-        """Puts the file where the first host gives it, and returns what came out."""
+        """Puts the file where the first host gives it, compares the bytes, and returns what came out."""
         links = [self._rate] * self._case.downloaders
         result = Result(self._case, self._rate, least_time(self._size, self._rate, links, links), copies=1.0)
         write_random(self._size, self._giver)
@@ -65,4 +65,6 @@ class Chain:
         until("the file is everywhere", everywhere, PATIENCE)
         result.busy = busy(before, processors())
         result.seconds = [target.stat().st_ctime - began for target in self._targets]  # when it got its name
+        for target in self._targets:
+            same(self._giver.shared / "file", target)
         return result

@@ -1,7 +1,7 @@
 """`python -m bench.transfer`: one file from one peer to another, beside other programs, in alternating rounds.
 
-Over loopback, from a warm page cache to a disk: Relevo in plaintext and with TLS; the same by gRPC alone, which is the
-most that Relevo could reach; libtorrent; nginx and curl with a hash over the result, in plaintext and with TLS; and a
+Over loopback, from a warm page cache to a disk: Relevo in plaintext and with TLS; the same bytes by gRPC alone, which
+is what gRPC costs in Python; libtorrent; nginx and curl with a hash over the result, in plaintext and with TLS; and a
 bare sendfile. Then Relevo and curl over a line with a delay.
 Every file is synced before its time is taken, by Relevo itself or in its place. It prints medians, and ratios round by
 round.
