@@ -50,7 +50,7 @@ attacks: $(STUBS) ## attack the programs much longer than `make test` does
 properties: $(STUBS) ## try every property with all its examples, of which `make test` takes a part
 	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n 4 -q -m hypothesis
 
-soak: $(STUBS) ## drive a central and its peers through 10,000 steps of chance beside a small model; five minutes
+soak: $(STUBS) ## drive a central and its peers through 10,000 steps of chance beside a small model; a few minutes
 	RELEVO_SOAK=full $(BIN)/python -m pytest -q --log-cli-level=INFO tests/soak
 
 defences: $(STUBS) ## take each defence away in turn, and see the tests that show it fail; about ten minutes
