@@ -68,6 +68,9 @@ class DoorNetwork(Network):
         self.central, self.door = None, None
         self._running, self._stacks = None, {}
 
+    async def begin(self):
+        await self.start_central()
+
     async def start_central(self, listen="127.0.0.1:0", **options):
         self._running = await self.stack.enter_async_context(contextlib.AsyncExitStack())
         self.central = await self._running.enter_async_context(
@@ -119,6 +122,15 @@ class DoorNetwork(Network):
 
     async def stop(self, name):
         await self._stacks.pop(name).aclose()
+
+
+@contextlib.asynccontextmanager
+async def begun(kind, base):
+    """Gives a network of a kind once it has begun, and ends it with all that runs in it."""
+    async with contextlib.AsyncExitStack() as stack:
+        network = kind(base, stack)
+        await network.begin()
+        yield network
 
 
 @contextlib.asynccontextmanager

@@ -16,15 +16,13 @@ from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, FileEntry
-from tests.door import DoorNetwork, at, lists, staying, via
+from tests.door import DoorNetwork, at, begun, lists, staying, via
 from tests.network import eventually
 
 
 @pytest.fixture
 async def network(tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        network = DoorNetwork(tmp_path, stack)
-        await network.start_central()
+    async with begun(DoorNetwork, tmp_path) as network:
         yield network
 
 

@@ -21,7 +21,7 @@ from relevo.v1 import enrolment_pb2, peer_relay_pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
 from relevo.v1.enrolment_pb2_grpc import EnrolmentStub
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub
-from tests.door import DoorNetwork, lists, via
+from tests.door import DoorNetwork, begun, lists, via
 
 HOST, NOWHERE = "127.0.0.2", "127.0.0.9:7400"
 WEEK = 7 * 86_400.0
@@ -29,9 +29,7 @@ WEEK = 7 * 86_400.0
 
 @pytest.fixture
 async def network(tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        network = DoorNetwork(tmp_path, stack)
-        await network.start_central()
+    async with begun(DoorNetwork, tmp_path) as network:
         yield network
 
 

@@ -4,8 +4,6 @@ Central and all peers are real, in one process. Nobody carries anything to centr
 whose door is shut has no other way to stay than its own signature.
 """
 
-import contextlib
-
 import pytest
 
 from central.membership import State
@@ -13,7 +11,7 @@ from peer.reaching import How
 from peer.transfers import State as TransferState
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
-from tests.door import DoorNetwork, lists, staying
+from tests.door import DoorNetwork, begun, lists, staying
 from tests.network import NOWHERE, eventually, fetch, found_hidden
 
 
@@ -50,9 +48,7 @@ class HiddenSuspects(DoorNetwork):
 
 @pytest.fixture
 async def network(tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        network = HiddenSuspects(tmp_path, stack)
-        await network.begin()
+    async with begun(HiddenSuspects, tmp_path) as network:
         yield network
 
 
