@@ -115,7 +115,7 @@ async def test_a_peer_whose_way_to_central_breaks_goes_on_through_its_neighbours
     ben = await network.behind_the_door("ben")
     await lists(cho, "ben.txt")
     assert ben.session.carrier is None
-    version = network.roster.get(ben.identity.peer_id).catalogue_version
+    version = await eventually(lambda: network.roster.get(ben.identity.peer_id).catalogue_version)
     async with staying(network, ben):
         await network.door.shut()
         await eventually(lambda: ben.session.live and ben.session.carrier)
