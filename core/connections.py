@@ -1,9 +1,9 @@
 """What gRPC has no option for, set on a server's connections by their descriptors: how they queue and share a link.
 
-A slow connection queues little in the kernel (TCP_NOTSENT_LOWAT). As it comes, Linux lets it queue megabytes, which on
-a slow link are seconds: a block counts as sent long before it is, and whatever follows on the connection, such as the
-word which block comes next, waits behind it. On a fast connection it would cost a third of the processor time, and
-nothing waits for long there.
+A connection queues a part of a block in the kernel, and a slow one very little (TCP_NOTSENT_LOWAT). As it comes, Linux
+lets it queue megabytes, which on a slow link are seconds: a block counts as sent long before it is, so that the
+connection is taken for a fast one, and whatever follows on it, such as the word which block comes next, waits behind
+it. On a fast connection so little would cost a third of the processor time, and nothing waits for long there.
 
 Where the system's congestion control is BBR, it is used for whoever is alone, and CUBIC, which yields to losses, where
 several are being sent blocks. BBR as Linux has it (version 1) takes no loss for a sign that a queue is full: sixteen
@@ -23,8 +23,10 @@ from urllib.parse import unquote
 
 from core.addresses import split_address
 
-# What may wait to be sent for the first time; what is on its way, and may have to be sent again, is not counted.
-NOT_SENT = 16 * 1024
+# Bytes that may wait to be sent for the first time, on any connection and on a slow one; what is on its way, and may
+# have to be sent again, is not counted.
+NOT_SENT = 128 * 1024
+SLOW_NOT_SENT = 16 * 1024
 # A connection is slow on which a block takes longer than this, in seconds.
 SLOW = 0.1
 _TCP_NOTSENT_LOWAT = {"linux": 25, "darwin": 0x201}
@@ -56,11 +58,12 @@ class Connections:
         self._yielding = b""
 
     def listening(self, port: int) -> None:
-        """Has the connections that come in on a port yield from the beginning, where the system's own would not."""
+        """Has the connections that come in on a port queue no more than NOT_SENT, and yield where they would not."""
         for listener in _sockets(lambda one: _listens(one, port)):
+            keep_short(listener, NOT_SENT)
             own = congestion_control(listener)
             if not own.startswith(b"bbr"):
-                return
+                continue
             for name in _YIELDING:
                 with suppress(OSError):
                     _control(listener, name)
@@ -81,7 +84,7 @@ class Connections:
         if shorten or turn:
             for one in connections_to(peer):
                 if shorten:
-                    keep_short(one)
+                    keep_short(one, SLOW_NOT_SENT)
                 if turn:
                     with suppress(OSError):
                         _control(one, self._yielding if yields else self._own)
@@ -90,11 +93,11 @@ class Connections:
             self._peers.popitem(last=False)
 
 
-def keep_short(connection: socket.socket) -> None:
-    """Has a connection queue little from now on."""
+def keep_short(connection: socket.socket, most: int) -> None:
+    """Has a connection queue at most so many bytes from now on; of a listener, those that come in."""
     option = _TCP_NOTSENT_LOWAT.get(sys.platform)
     if option is not None:
-        connection.setsockopt(socket.IPPROTO_TCP, option, NOT_SENT)
+        connection.setsockopt(socket.IPPROTO_TCP, option, most)
 
 
 def congestion_control(connection: socket.socket) -> bytes:

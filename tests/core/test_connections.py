@@ -4,7 +4,7 @@ from contextlib import ExitStack
 import pytest
 
 from core import connections
-from core.connections import NOT_SENT, Connections, congestion_control
+from core.connections import NOT_SENT, SLOW_NOT_SENT, Connections, congestion_control
 
 TCP_NOTSENT_LOWAT = 25
 
@@ -46,15 +46,15 @@ def not_sent(connection):
     return connection.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT)
 
 
-def test_a_slow_connection_queues_little_and_no_other_does(stack):
+def test_whoever_comes_in_queues_a_part_of_a_block_and_a_slow_one_less(stack):
     server = Server(stack)
+    known = Connections()
+    known.listening(server.port)
     slow, slow_peer = server.connected()
     fast, fast_peer = server.connected()
-    before = not_sent(fast)
-    known = Connections()
     known.note(slow_peer, 0.2, alone=False)
     known.note(fast_peer, 0.05, alone=False)
-    assert (not_sent(slow), not_sent(fast)) == (NOT_SENT, before)
+    assert (not_sent(slow), not_sent(fast)) == (SLOW_NOT_SENT, NOT_SENT)
 
 
 def test_whoever_comes_in_yields_to_losses_where_the_system_would_not(bbr):
