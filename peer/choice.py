@@ -2,13 +2,16 @@
 
 A complete holder gives each block once before any twice: so different callers get different blocks, each of them first
 hand, and whoever got a block so passes it on to all others. Then no block comes to anybody twice, and nobody has to
-know what others have. A caller that has much to pass on already lets others go first. Who holds only a part gives what
-it has first hand, and the rest to whoever takes blocks of any hand.
+know what others have. A caller that has much to pass on already lets others go first; once everything has been given,
+who has little to pass on takes over from who has much. Who holds only a part gives what it has first hand, and the rest
+to whoever takes blocks of any hand.
 """
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import islice
+from operator import or_
 
 from peer.block_sets import lowest, set_of
 
@@ -16,7 +19,7 @@ from peer.block_sets import lowest, set_of
 # it still waits for the block then, that was lost, or the caller has thrown it away.
 _SETTLING = 1.0
 # Whoever has so many blocks more to pass on to each of the others than somebody else waits, while more than half are
-# given any.
+# given any; once there is nothing new to give, the other takes over.
 _AHEAD = 2
 # Beyond so many gifts of some block, the oldest round is forgotten.
 _MOST_ROUNDS = 32
@@ -154,26 +157,29 @@ class Content:
 
     def has_to_wait(self, who: str) -> bool:
         """Tells whether a caller has so much more to pass on than another that it lets others go first."""
-        if not self.held & ~self.given:
+        if not self._has_new:
             return False
-        wanting = [name for name, each in self.callers.items() if not each.idle][-_MOST_COMPARED:]
+        wanting = self._wanting()
         if self.leaving <= (len(wanting) + 1) // 2:
             return False
         others = [self._backlog(name, wanting) for name in wanting if name != who]
         return bool(others) and self._backlog(who, wanting) >= min(others) + _AHEAD
 
-    def gives(self, who: str, index: int, *, again: bool) -> bool:
-        """Takes note that a block is given, and returns whether first hand.
-
-        `again` is false for a block of the caller's own choice, which may come piece by piece: it counts once.
-        """
+    def gives(self, ask: Ask, index: int) -> bool:
+        """Takes note that an ask is given a block, and returns whether first hand."""
+        who = ask.who
         self.leaving += 1
         self.callers[who].leaving.append(index)
         self.callers.move_to_end(who)
-        self._count(index, again=again)
+        # A block of the caller's own choice may come piece by piece: it counts once.
+        self._count(index, again=not ask.only)
         if not self.complete:
             return False
-        first_hand = not self.given >> index & 1
+        is_new = not self.given >> index & 1
+        first_hand = is_new or ask.first_hand or bool(self._taken_over(who) >> index & 1)
+        if first_hand and not is_new:  # whoever was to pass it on has not, or has too much to pass on
+            for name in self.first_to:
+                self.first_to[name] &= ~(1 << index)
         self.given |= 1 << index
         self.passed_on[index] = _NEVER
         self.first_to[who] = self.first_to.get(who, 0) | first_hand << index
@@ -221,7 +227,7 @@ class Content:
         if full and ask.patient:
             return 0
         able = self.held & caller.lacking & ~caller.coming
-        return able & self._nobody_else_gives(now) if ask.first_hand else able
+        return able & (self._nobody_else_gives(now) | self._taken_over(ask.who)) if ask.first_hand else able
 
     def _nobody_else_gives(self, now: float) -> int:
         """Returns the blocks that nobody else is about to give."""
@@ -230,6 +236,24 @@ class Content:
         for index in [index for index, until in self.passed_on.items() if until <= now]:
             del self.passed_on[index]
         return ~set_of(self.passed_on)
+
+    def _taken_over(self, who: str) -> int:
+        """Returns the blocks that a caller had better pass on than whoever was to, now that all have been given."""
+        if not self.complete or self._has_new:
+            return 0
+        wanting = self._wanting()
+        much = self._backlog(who, wanting) + _AHEAD
+        known = islice(self.first_to.items(), _MOST_COMPARED)
+        return reduce(or_, (first for name, first in known if self._backlog(name, wanting) >= much), 0)
+
+    @property
+    def _has_new(self) -> bool:
+        """Whether there is a block that nobody has been given."""
+        return bool(self.held & ~self.given)
+
+    def _wanting(self) -> list[str]:
+        """Returns the callers that want anything, the last ones of very many."""
+        return [name for name, each in self.callers.items() if not each.idle][-_MOST_COMPARED:]
 
     def _best(self, able: int) -> int:
         """Returns the block of `able` to give.

@@ -193,7 +193,7 @@ class Giving:
             self._leaving[ask.number] = _Leaving(ask, index, now)
             if content.complete and who not in content.first_to:
                 self._beginning[content_id] = who, now + _BEGINNING
-            first_hand = content.gives(who, index, again=not ask.only)
+            first_hand = content.gives(ask, index)
             self._queue.pop(place, None)  # for more it waits behind the others
             yield Gift(ask.number, index, first_hand)
         self._queue.pop(place, None)

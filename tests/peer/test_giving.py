@@ -65,7 +65,7 @@ class World(RuleBasedStateMachine):
     def busy_with(self, ask):
         return [index for other, index, _ in self.leaving.values() if (other.who, other.content_id) == place(ask)]
 
-    def able(self, ask):
+    def able(self, ask, taken_over=frozenset()):
         """What an ask may be given, by the rules, when there is a slot."""
         if ask.only:
             return self.held[ask.content_id] & blocks_of(ask.lacking)
@@ -75,8 +75,23 @@ class World(RuleBasedStateMachine):
         if ask.first_hand and ask.content_id == PART:
             there &= self.first_hand
         elif ask.first_hand:
-            there -= {index for index, until in self.passed_on.items() if self.now < until}
+            there -= {index for index, until in self.passed_on.items() if self.now < until} - taken_over
         return there - {i for i, since in self.settled[place(ask)].items() if self.now < since + SETTLING}
+
+    def taken_over(self, ask):
+        """What the caller of an ask had better pass on than whoever was to, now that there is nothing new."""
+        content = self.giving._contents[ask.content_id]
+        if ask.content_id == PART or blocks_of(content.held) - set(self.firsts):
+            return set()
+        lacking = {who: blocks_of(each.lacking) for who, each in content.callers.items() if not each.idle}
+
+        def backlog(who):
+            first = {index for index, owner in self.firsts.items() if owner == who}
+            others = [len(first & blocks) for other, blocks in lacking.items() if other != who]
+            return sum(others) / max(1, len(others))
+
+        much = backlog(ask.who) + choice._AHEAD
+        return {index for index, owner in self.firsts.items() if backlog(owner) >= much}
 
     def has_to_wait_for_a_beginner(self, ask):
         others = ask.content_id == WHOLE and ask.who != self.beginner
@@ -93,9 +108,11 @@ class World(RuleBasedStateMachine):
     def take(self, gifts):
         for gift in gifts:
             ask = self.waiting[gift.ask]
-            able = self.able(ask)
+            taken_over = self.taken_over(ask)
+            able = self.able(ask, taken_over)
             assert gift.index in able
-            assert gift.first_hand == (ask.content_id == WHOLE and gift.index not in self.firsts)
+            is_first = ask.first_hand or gift.index not in self.firsts or gift.index in taken_over
+            assert gift.first_hand == (ask.content_id == WHOLE and is_first)
             if gift.first_hand:
                 self.firsts[gift.index] = ask.who
             assert not self.has_to_wait_for_a_beginner(ask)
@@ -354,7 +371,7 @@ def test_what_others_are_about_to_pass_on_is_not_given_first_hand_until_they_sho
     waiting, gifts = peer.ask("bo", first_hand=True)
     assert gifts == []
     assert peer.leave(gift, 1.0) == []
-    assert peer.wait() == [Gift(waiting, 0)]
+    assert peer.wait() == [Gift(waiting, 0, first_hand=True)], "now it is for bo to pass it on"
     assert peer.now == 1.0 + PASSING_ON, "twice as long as it took to get there"
 
 
@@ -409,6 +426,21 @@ def test_whoever_has_more_to_pass_on_than_others_waits_for_them_unless_it_cannot
     assert len(peer.ask("ana", patient=False)[1]) == 1
     peer.ask("bo")
     assert peer.leave(leaving["bo"], 0.01), "its turn comes again"
+
+
+def test_who_has_little_to_pass_on_takes_over_from_who_has_much_once_everything_has_been_given():
+    peer = Peer(4, slots=8)
+    first = {0, 1, 2}
+    for index in first:
+        peer.ask("ana", {index}, only=True)
+    peer.now += BEGINNING
+    assert peer.ask("bo", first, first_hand=True)[1] == [], "there is something new yet"
+    assert [gift.index for gift in peer.begin("cy")] == [3]
+    (taken,) = peer.ask("bo", first, first_hand=True)[1]
+    assert taken.first_hand
+    assert peer.ask("di", {taken.index}, first_hand=True)[1] == [], "bo passes it on"
+    peer.leave(taken)
+    assert peer.ask("bo", first - {taken.index}, first_hand=True)[1] == [], "ana has hardly more to pass on now"
 
 
 def test_an_ask_that_cannot_wait_is_served_beside_those_that_leave():
