@@ -1,6 +1,8 @@
 """The asks of one download: whom it has asked, for what, and which blocks are on their way by that. Pure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from peer.budget import Share
 from peer.pace import Pace
@@ -179,13 +181,18 @@ class Asks:
 
     def overdue(self, now: float) -> list[Ask]:
         """Returns the asks whose block is late, and comes by nothing else; that of the oldest ask first."""
-        late = [ask for ask in self.open.values() if ask.index is not None and ask.overdue_at <= now]
-        alone = [ask for ask in late if self._is_alone(self._blocks[ask.index or 0])]
-        return sorted(alone, key=lambda ask: ask.asked_at)
+        return sorted((ask for ask in self._alone() if ask.overdue_at <= now), key=lambda ask: ask.asked_at)
 
-    @staticmethod
-    def _is_alone(block: _Block) -> bool:
-        return block.storing is None and len(block.asks) == 1
+    def later(self, end: float) -> list[Ask]:
+        """Returns the asks whose block comes by nothing else, and probably after `end`; the last of them first."""
+        alone = [(ask.asked_at + ask.holder.pace.took, ask) for ask in self._alone() if ask.holder.pace.took]
+        return [ask for due, ask in sorted(alone, key=itemgetter(0), reverse=True) if due > end]
+
+    def _alone(self) -> Iterator[Ask]:
+        """Yields the asks of whose blocks each comes by one ask only, and has not come."""
+        for block in self._blocks.values():
+            if block.storing is None and len(block.asks) == 1:
+                yield block.asks[0]
 
     def _end(self, index: int) -> None:
         del self._blocks[index]

@@ -373,11 +373,17 @@ class Download:
         Who is fetching the content too may not have it, and is asked only where no other complete holder can be.
         """
         complete = self._candidates.complete()
-        for ask in self._asks.overdue(now):
+        for ask in (*self._asks.overdue(now), *self._slower(holder, now)):
             tried = ask.holder is holder or holder.failed >> (ask.index or 0) & 1
             if not tried and (holder.complete or all(other is ask.holder for other in complete)):
                 return ask.index
         return None
+
+    def _slower(self, holder: Holder, now: float) -> list[Ask]:
+        """Returns the last asks of all that this holder, which has everything, would probably answer long before."""
+        if self._free or self._coming >= _HUNGRY or not holder.complete:
+            return []
+        return self._asks.later(now + holder.pace.overdue())
 
     def _ask(self, holder: Holder, now: float, *, lacking: int = 0, index: int | None = None) -> Fetch | None:
         """Asks, unless there is no room for what would come."""

@@ -465,8 +465,8 @@ def test_several_complete_holders_give_one_lone_peer_each_block_once_by_its_inde
     for name in "abc":
         waiting += join(download, name)
     for fetch in waiting[:2]:  # a was alone then
-        download.handle(steps.Declined(fetch.ask, 1.0), 0.0)
-    given, now, waiting = Counter(), 1.0, waiting[2:] + fetches(download.handle(steps.Tick(), 1.0))
+        download.handle(steps.Declined(fetch.ask, 0.01), 0.0)
+    given, now, waiting = Counter(), 0.01, waiting[2:] + fetches(download.handle(steps.Tick(), 0.01))
     while waiting:
         fetch = waiting.pop(0)
         given[fetch.holder, fetch.index] += 1
@@ -649,6 +649,17 @@ def test_an_overdue_block_is_asked_of_those_who_have_it_for_certain():
     join(download, "partial", complete=False)
     join(download, "whole")
     assert [fetch.holder for fetch in fetches(download.handle(steps.Tick(), 5.0))] == ["whole"]
+
+
+@pytest.mark.parametrize(("usual", "is_asked"), [(4.0, True), (0.15, False)])
+def test_the_last_block_is_asked_of_another_holder_at_once_when_the_first_is_known_to_be_much_slower(usual, is_asked):
+    download = start(3)
+    (other, further), whole = join(download, "other", complete=False), join(download, "whole")[0]
+    download.handle_all([steps.Chosen(whole.ask, 0), steps.Chosen(other.ask, 1)], 0.0)
+    give(download, whole, 0, 0.1)
+    give(download, other, 1, usual)
+    asked = fetches(download.handle(steps.Chosen(further.ask, 2), usual))
+    assert [(fetch.holder, fetch.index) for fetch in asked] == [("whole", 2)] * is_asked
 
 
 def test_an_overdue_block_of_the_only_complete_holder_is_asked_of_one_that_is_fetching_too():
