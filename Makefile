@@ -30,7 +30,7 @@ demo: $(STUBS) ## run a central and six peers for real, on loopback
 bench: $(STUBS) ## measure everything that needs no root beside other programs, into docs/benchmarks.md; ten minutes
 	@$(BIN)/python -m bench $(ONLY)
 
-bench-swarm: $(STUBS) ## measure one file to many peers, on hosts with limited links; needs root; six minutes
+bench-swarm: $(STUBS) ## measure one file to many peers, on hosts with limited links; needs root; thirteen minutes
 	@$(BIN)/python -m bench swarm
 
 test: $(STUBS) ## run all tests

@@ -183,19 +183,30 @@ def measured(case: Case) -> Result:
         return kind(case, programs, hosts).run()
 
 
+def _row(results: list[Result]) -> tuple[str, ...]:
+    """Returns the round in the middle as a row of the table; beside its ratio, the least and the most of all."""
+    in_order = sorted(results, key=lambda one: one.ratio)
+    cells = list(row(in_order[len(in_order) // 2]))
+    if len(in_order) > 1:
+        cells[HEAD.index("ratio")] += f" ({in_order[0].ratio:.2f} to {in_order[-1].ratio:.2f})"
+    return tuple(cells)
+
+
 @click.command()
 @click.argument("numbers", type=int, nargs=-1)
-@click.option("--repeat", default=1, show_default=True, help="Runs of each case.")
-def main(numbers: tuple[int, ...], repeat: int) -> None:
+@click.option("--rounds", default=1, show_default=True, help="Runs of each case, one after the other of all.")
+def main(numbers: tuple[int, ...], rounds: int) -> None:
     """Measures the cases, or those of these NUMBERS, counted from 0."""
     if why := missing():
         click.echo(f"not measured: {why}", err=True)
         sys.exit(1)
-    for line in (HEAD, ("---",) * len(HEAD)):
+    results: dict[Case, list[Result]] = {CASES[number]: [] for number in numbers or range(len(CASES))}
+    for _ in range(rounds):
+        for case, of_case in results.items():
+            of_case.append(measured(case))
+            click.echo(" | ".join(row(of_case[-1])), err=True)
+    for line in (HEAD, ("---",) * len(HEAD), *map(_row, results.values())):
         click.echo(f"| {' | '.join(line)} |")
-    for number in numbers or range(len(CASES)):
-        for _ in range(repeat):
-            click.echo(f"| {' | '.join(row(measured(CASES[number])))} |")
 
 
 if __name__ == "__main__":
