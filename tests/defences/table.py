@@ -99,7 +99,7 @@ DEFENCES = (
         "return min(usual * 2.0 ** min(self._late, 16), limits.max_deadline)",
         "return 3600.0",
         "test_a_slow_drip_is_replaced_within_its_deadline",
-        also=(Piece("peer/asks.py", "and ask.overdue_at <= now]", "and False]"),),
+        also=(Piece("peer/asks.py", "if ask.overdue_at <= now)", "if False)"),),
     ),
     # 5: who does not read
     _defence(
