@@ -58,7 +58,7 @@ class Connections:
         self._yielding = b""
 
     def listening(self, port: int) -> None:
-        """Has the connections that come in on a port queue no more than NOT_SENT, and yield where they would not."""
+        """Has the connections that come in on a port queue at most NOT_SENT, and yield where the system's would not."""
         for listener in _sockets(lambda one: _listens(one, port)):
             keep_short(listener, NOT_SENT)
             own = congestion_control(listener)

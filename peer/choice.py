@@ -41,7 +41,7 @@ class Ask:
         only: whether it is these blocks that are wanted, whatever else the caller lacks: else a later ask's set counts
             for this one too.
         patient: whether it may wait for its turn while other blocks leave for the caller.
-        first_hand: whether only blocks will do that nobody else is about to give to the caller.
+        first_hand: whether only blocks will do that nobody else is about to give to the caller, or only much later.
     """
 
     number: int
@@ -113,9 +113,9 @@ class Content:
         leaving: how many blocks are being sent.
         any_hand: how many of them to whoever takes blocks of any hand.
         kept_for: how many asks wait for blocks first hand.
-        first_hand: blocks of a part that a complete holder has given to nobody else: nobody else passes them on.
+        first_hand: blocks of a part that are for this peer to pass on.
         given: blocks that somebody has been given, or is being given.
-        first_to: who has been given anything, to the blocks that it was the first to be given.
+        to_pass_on: who has been given anything, to the blocks that it is to pass on.
         rounds: blocks that have been given; those that have been given again are in the second set too, and so on.
         passed_on: blocks that a complete holder has given, to when others should have passed them on.
     """
@@ -129,7 +129,7 @@ class Content:
     kept_for: int = 0
     first_hand: int = 0
     given: int = 0
-    first_to: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    to_pass_on: OrderedDict[str, int] = field(default_factory=OrderedDict)
     rounds: list[int] = field(default_factory=list)
     passed_on: dict[int, float] = field(default_factory=dict)
 
@@ -178,13 +178,13 @@ class Content:
         is_new = not self.given >> index & 1
         first_hand = is_new or ask.first_hand or bool(self._taken_over(who) >> index & 1)
         if first_hand and not is_new:  # whoever was to pass it on has not, or has too much to pass on
-            for name in self.first_to:
-                self.first_to[name] &= ~(1 << index)
+            for name in self.to_pass_on:
+                self.to_pass_on[name] &= ~(1 << index)
         self.given |= 1 << index
         self.passed_on[index] = _NEVER
-        self.first_to[who] = self.first_to.get(who, 0) | first_hand << index
-        if len(self.first_to) > _MOST_CALLERS:
-            self.first_to.popitem(last=False)
+        self.to_pass_on[who] = self.to_pass_on.get(who, 0) | first_hand << index
+        if len(self.to_pass_on) > _MOST_CALLERS:
+            self.to_pass_on.popitem(last=False)
         return first_hand
 
     def left(self, who: str, index: int, now: float, passed_on: float) -> None:
@@ -199,8 +199,8 @@ class Content:
         """Takes note that a block was not sent to its end: who was to pass it on first does not."""
         self._ended(who, index)
         self.passed_on.pop(index, None)
-        if self.first_to.get(who, 0) >> index & 1:
-            self.first_to[who] &= ~(1 << index)
+        if self.to_pass_on.get(who, 0) >> index & 1:
+            self.to_pass_on[who] &= ~(1 << index)
             self.given &= ~(1 << index)
             last = max(number for number, given in enumerate(self.rounds) if given >> index & 1)
             self.rounds[last] &= ~(1 << index)
@@ -243,7 +243,7 @@ class Content:
             return 0
         wanting = self._wanting()
         much = self._backlog(who, wanting) + _AHEAD
-        known = islice(self.first_to.items(), _MOST_COMPARED)
+        known = islice(self.to_pass_on.items(), _MOST_COMPARED)
         return reduce(or_, (first for name, first in known if self._backlog(name, wanting) >= much), 0)
 
     @property
@@ -283,7 +283,7 @@ class Content:
 
     def _backlog(self, who: str, wanting: list[str]) -> float:
         """Returns how many blocks a caller has to pass on to each of the others, on average."""
-        first = self.first_to.get(who, 0)
+        first = self.to_pass_on.get(who, 0)
         others = [name for name in wanting if name != who]
         return sum((first & self.callers[name].lacking).bit_count() for name in others) / max(1, len(others))
 

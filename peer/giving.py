@@ -31,7 +31,7 @@ _MOST_CONTENTS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Gift:
-    """The answer to an ask: this block is to be sent; `first_hand` when a complete holder gives it the first time."""
+    """The answer to an ask: this block is to be sent; `first_hand` when the caller is to pass it on."""
 
     ask: int
     index: int
@@ -163,7 +163,7 @@ class Giving:
     def _has_begun(self, place: tuple[bytes, str]) -> bool:
         """Tells whether a caller has been given anything of a content; who has not comes first."""
         content_id, who = place
-        return who in self._contents[content_id].first_to
+        return who in self._contents[content_id].to_pass_on
 
     def _serve(self, content_id: bytes, who: str, now: float) -> Iterator[Gift]:
         """Gives to one caller what it may have now; without a free slot it waits for its turn."""
@@ -191,7 +191,7 @@ class Giving:
             content.waits_no_more(ask)
             del self._waiting[ask.number]
             self._leaving[ask.number] = _Leaving(ask, index, now)
-            if content.complete and who not in content.first_to:
+            if content.complete and who not in content.to_pass_on:
                 self._beginning[content_id] = who, now + _BEGINNING
             first_hand = content.gives(ask, index)
             self._queue.pop(place, None)  # for more it waits behind the others

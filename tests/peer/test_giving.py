@@ -541,7 +541,7 @@ def test_of_those_who_have_been_given_something_the_last_ones_are_remembered(mon
     for number in range(60):
         (gift,) = peer.ask(f"caller-{number}")[1]
         peer.leave(gift, 0.01)
-    assert len(peer.giving._contents[WHOLE].first_to) <= 10
+    assert len(peer.giving._contents[WHOLE].to_pass_on) <= 10
 
 
 def test_a_block_that_its_caller_lacks_a_second_after_it_has_left_was_lost_and_is_given_again():
