@@ -33,6 +33,8 @@ class Central(CentralDirectoryServicer):
         self.beats = []
         self.streams = 0
         self.login_error = None
+        # What answers each beat until the next login, as a session that has ended stays so: a beat that is on its way
+        # as its stream ends can keep gRPC's client from reading with what the stream ended.
         self.beat_error = None
         self.forgets = False
         self.neighbours = Neighbours()
@@ -53,6 +55,7 @@ class Central(CentralDirectoryServicer):
             self.second_login.set()
         if self.login_error:
             raise self.login_error
+        self.beat_error = None
         return pb2.LoginResponse(session_id=f"{len(self.logins):032x}", terms=TERMS, neighbours=self.neighbours)
 
     async def Logout(self, request, context):
@@ -60,7 +63,9 @@ class Central(CentralDirectoryServicer):
         return pb2.LogoutResponse()
 
     async def Heartbeat(self, request_iterator, context):
-        self.streams += 1
+        async with self.beaten:
+            self.streams += 1
+            self.beaten.notify_all()
         if self.refuses_streams:
             raise self.refuses_streams
         told, ended = asyncio.Event(), asyncio.Event()
@@ -80,8 +85,7 @@ class Central(CentralDirectoryServicer):
                 older[0].set()
                 await older[1].wait()
             if self.beat_error:
-                error, self.beat_error = self.beat_error, None
-                raise error
+                raise self.beat_error
             if self.forgets:
                 raise errors.SessionUnknown("never heard of it")
             if self.end_stream.is_set():
@@ -303,8 +307,9 @@ async def test_a_session_that_is_lost_while_its_heartbeat_moves_logs_in_anew(sta
 class ScriptedGuard:
     """Says what a test wants, and notes what it was asked."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, does=lambda: None):
         self.answers = list(answers)
+        self.does = does
         self.asked = []
         self.waits = 0
 
@@ -313,6 +318,7 @@ class ScriptedGuard:
 
     async def explain(self, error, failures):
         self.asked.append((type(error), failures))
+        self.does()
         return self.answers.pop(0) if self.answers else error
 
 
@@ -351,8 +357,11 @@ async def test_a_refusal_found_while_the_heartbeat_is_broken_ends_the_session(st
 
 
 async def test_a_certificate_that_expires_under_an_open_heartbeat_ends_no_session(stage):
+    def renew():
+        stage.central.beat_error = None
+
     session = stage.session()
-    session.guard = ScriptedGuard(None)  # it has renewed it
+    session.guard = ScriptedGuard(None, does=renew)
     async with running(session), asyncio.timeout(10):
         login = await session.wait_live()
         stage.central.beat_error = errors.CertificateExpired("not valid at this time")
@@ -450,8 +459,9 @@ async def test_a_stream_that_is_cancelled_on_its_way_is_opened_again_under_the_s
     async with running(session), asyncio.timeout(10):
         login = await session.wait_live()
         stage.central.beat_error = errors.Cancelled("a proxy gave up")
-        while stage.central.streams < 2:
-            await stage.central.next_beats()
+        async with stage.central.beaten:
+            await stage.central.beaten.wait_for(lambda: stage.central.streams == 2)
+        stage.central.beat_error = None
         assert (await session.wait_live()).session_id == login.session_id
     assert len(stage.central.logins) == 1
 
