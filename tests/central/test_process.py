@@ -82,7 +82,7 @@ def grpcurl(address, *arguments, data=None):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_heartbeats_and_central_in_order(tmp_path, number):
     identity = Identity.generate()
-    with serving(tmp_path) as (process, address):
+    with serving(tmp_path, "--drain", "600") as (process, address):
         session = log_in(address, identity).session_id
         with grpc.insecure_channel(address) as channel:
             beat = pb2.HeartbeatRequest(peer_id=identity.peer_id, session_id=session, sequence=1)
@@ -93,14 +93,12 @@ def test_a_signal_ends_heartbeats_and_central_in_order(tmp_path, number):
 
             answers = CentralDirectoryStub(channel).Heartbeat(beats(), timeout=20)
             assert next(answers).sequence == 1
-            began = time.monotonic()
             process.send_signal(number)
             with pytest.raises(grpc.RpcError) as caught:
                 list(answers)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             assert "central is stopping" in caught.value.details()
-        assert process.wait(timeout=20) == 0
-        assert time.monotonic() - began < 4
+        assert process.wait(timeout=60) == 0, "nothing was left to be waited for"
 
 
 def test_what_was_acknowledged_survives_kill_9(tmp_path):
