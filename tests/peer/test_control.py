@@ -64,6 +64,12 @@ async def network(tmp_path):
 
 
 @pytest.fixture
+def _patient(monkeypatch):
+    """However loaded the machine is, a neighbour answers before central is asked beside it."""
+    monkeypatch.setattr("peer.routes.PATIENCE", 20.0)
+
+
+@pytest.fixture
 async def alone(network):
     """A daemon whose central does not answer."""
     return await network.join("alone", {"a.txt": BYTES}, centrals=("127.0.0.1:1",))
@@ -115,14 +121,14 @@ async def test_a_connection_of_the_daemons_user_stays_however_long_nothing_is_as
     monkeypatch.setitem(Limits.__init__.__kwdefaults__, "idle", 0.2)
     peer, _ = await network.join("ana")
 
-    async def closed_when_idle(address):
+    async def closed_when_idle(address, patience):
         async with open_channel(address) as channel:
             await channel.channel_ready()
-            await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 2)
+            await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), patience)
 
-    await closed_when_idle(f"127.0.0.1:{peer.server.port}")
+    await closed_when_idle(f"127.0.0.1:{peer.server.port}", 20)
     with pytest.raises(TimeoutError):
-        await closed_when_idle(control_address(peer.settings.home))
+        await closed_when_idle(control_address(peer.settings.home), 2)
 
 
 async def test_a_peer_takes_no_request_as_large_as_a_block(network):
@@ -159,6 +165,7 @@ async def test_status_without_central_says_why_and_shares_all_the_same(alone):
     assert status.peer.addresses == [f"127.0.0.1:{peer.server.port}"]
 
 
+@pytest.mark.usefixtures("_patient")
 async def test_files_are_listed_through_the_neighbour_and_the_way_is_told(network):
     ben, _ = await network.join("ben", {"b.txt": b"b"})
     _, ana = await network.join("ana", {"a.txt": BYTES})
@@ -176,6 +183,7 @@ async def test_files_are_listed_through_the_neighbour_and_the_way_is_told(networ
         await ana.ListFiles(pb2.PeerControlListFilesRequest(request=wrong))
 
 
+@pytest.mark.usefixtures("_patient")
 async def test_peers_and_neighbours_are_told(network):
     ben, _ = await network.join("ben")
     _, ana = await network.join("ana")

@@ -8,11 +8,12 @@ import pytest
 
 from core import errors
 from core.rpc import Server
+from peer import routes as module
 from peer.carrying import DirectCarrier, Joined
 from peer.channels import Channels
 from peer.racing import first_success
 from peer.relay_servicer import RelayServicer
-from peer.routes import PATIENCE, REST, Routes
+from peer.routes import PATIENCE, REST, TIMEOUT, Routes
 from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
@@ -95,6 +96,12 @@ async def network():
         await server.stop(0)
 
 
+@pytest.fixture
+def _patient(monkeypatch):
+    """However loaded the machine is, whoever answers does so in time."""
+    monkeypatch.setattr(module, "PATIENCE", 4.0)
+
+
 async def test_a_peer_without_neighbours_asks_central_directly(network):
     answer, taken = await network.routes.list_files(pb2.ListFilesRequest(query="x"))
     assert answer.files[0].path == "x"
@@ -110,12 +117,14 @@ async def test_that_ones_certificate_has_expired_is_no_answer_of_the_network(net
         await network.routes.list_files(pb2.ListFilesRequest())
 
 
+@pytest.mark.usefixtures("_patient")
 async def test_the_primary_carries_before_anybody_else(network):
     network.routes.neighbours = Neighbours(primary=await network.relay("ana"), backup=await network.relay("ben"))
     _, taken = await network.routes.list_files(pb2.ListFilesRequest())
     assert (taken.way.kind, taken.way.contact.name) == (RouteKind.ROUTE_KIND_PRIMARY, "ana")
 
 
+@pytest.mark.usefixtures("_patient")
 async def test_the_backup_takes_over_from_a_dead_primary_and_the_primary_rests(network):
     dead = PeerInfo(peer_id="dead", name="dead", addresses=["127.0.0.1:1"])
     network.routes.neighbours = Neighbours(primary=dead, backup=await network.relay("ben"))
@@ -157,24 +166,26 @@ async def test_nobody_waits_for_a_silent_neighbour(network):
         assert taken.way.kind == RouteKind.ROUTE_KIND_CENTRAL
 
 
-async def test_a_neighbour_that_was_silent_is_not_waited_for_at_the_next_call(network):
+async def test_a_neighbour_that_was_silent_is_not_waited_for_at_the_next_call(network, monkeypatch):
     routes = Routes(network.channels, network.address, (), time.monotonic)
     async with silent_addresses(1) as addresses:
         routes.neighbours = Neighbours(primary=PeerInfo(peer_id="frozen", addresses=addresses))
         await routes.list_files(pb2.ListFilesRequest())
         assert routes.ways(time.monotonic())[0].kind == RouteKind.ROUTE_KIND_CENTRAL
+        monkeypatch.setattr(module, "PATIENCE", 60.0)
         _, taken = await routes.list_files(pb2.ListFilesRequest())
-        assert taken.seconds < PATIENCE / 2
+        assert taken.seconds < TIMEOUT / 2, "otherwise it would have been the whole of that"
 
 
 async def test_sixteen_silent_addresses_of_a_neighbour_cost_no_more_patience_than_one(network):
     async with silent_addresses(16) as addresses:
         network.routes.neighbours = Neighbours(primary=PeerInfo(peer_id="frozen", addresses=addresses))
-        async with asyncio.timeout(5 * PATIENCE):
+        async with asyncio.timeout(10 * PATIENCE):
             _, taken = await network.routes.list_files(pb2.ListFilesRequest())
         assert taken.way.kind == RouteKind.ROUTE_KIND_CENTRAL
 
 
+@pytest.mark.usefixtures("_patient")
 async def test_a_neighbour_is_reached_at_whichever_of_its_addresses_works(network):
     ana = await network.relay("ana")
     async with silent_addresses(1) as addresses:
@@ -197,6 +208,7 @@ async def test_a_friend_carries_when_central_cannot_be_reached_from_here(network
     assert taken.way.kind == RouteKind.ROUTE_KIND_FRIEND
 
 
+@pytest.mark.usefixtures("_patient")
 async def test_a_relay_joins_identical_lookups_in_flight(network):
     relay = await network.relay("ana")
     network.routes.neighbours = Neighbours(primary=relay)
@@ -229,7 +241,7 @@ async def test_joined_work_survives_one_waiter_and_ends_with_the_last():
     assert not ended.is_set()
     waiters[1].cancel()
     await asyncio.gather(waiters[1], return_exceptions=True)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         await ended.wait()
 
 
@@ -251,7 +263,7 @@ async def test_whoever_asks_while_given_up_work_is_ending_begins_anew():
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     second = asyncio.create_task(joined.run("key", answer))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         assert await second == "answer"
     may_end.set()
 
