@@ -51,9 +51,11 @@ QUICK = DownloadSettings(
     refresh=0.1,
     first_retry=0.02,
     max_retry=0.05,
-    patience=0.6,
+    patience=20.0,
     address_patience=0.1,
 )
+# For downloads that are to fail: less would be over on a busy machine before there is something to show.
+IMPATIENT = replace(QUICK, patience=1.5)
 
 
 def some_bytes(size, seed=1):
@@ -354,7 +356,7 @@ async def test_what_has_come_is_given_to_others_while_the_rest_is_fetched(world)
 
     held = set()
     await world.holder("whole", Memory(data), late)
-    world.settings = replace(QUICK, limits=DownloadLimits(pace=PaceLimits()), patience=20.0)
+    world.settings = replace(QUICK, limits=DownloadLimits(pace=PaceLimits()))
     fetching = asyncio.ensure_future(world.fetch(data))
     async with asyncio.timeout(10):
         while world.unfinished.held(content_id).bit_count() < 5:  # noqa: ASYNC110 - nobody is told
@@ -513,8 +515,6 @@ async def test_an_only_holder_whose_file_is_hashed_again_for_a_while_is_asked_ag
             return await lack(request, answer)
         return answer
 
-    world.settings = replace(QUICK, patience=20.0)  # for a second it is thought to be on its way
-
     await world.holder("a", Memory(data), rename)
     await world.fetch(data)
     assert world.looks >= 4
@@ -543,6 +543,7 @@ async def test_a_content_that_was_removed_meanwhile_is_not_found_and_what_was_fe
         return answer
 
     holder = await world.holder("a", Memory(data), remove)
+    world.settings = IMPATIENT
     with pytest.raises(errors.NotFound, match=r"nobody holds [0-9a-f]{12} any more"):
         await world.fetch(data)
     assert len(world.hidden()) == 1
@@ -555,6 +556,7 @@ async def test_one_flipped_bit_from_the_only_holder_never_reaches_a_file(world):
         return await flip(request, answer) if answer.index == 2 else answer
 
     await world.holder("liar", Memory(data), flip_last)
+    world.settings = IMPATIENT
     with pytest.raises(errors.Unreachable, match="what was fetched is kept"):
         await world.fetch(data)
     assert [path.name for path in world.directory.iterdir()] == world.hidden()
@@ -716,7 +718,6 @@ async def test_a_busy_holder_is_asked_again_when_it_says(world):
             raise errors.Busy("later", retry_after=0.05)
         return answer
 
-    world.settings = replace(QUICK, patience=5.0)
     holder = await world.holder("a", Memory(data), busy_at_first)
     await world.fetch(data)
 
@@ -779,15 +780,15 @@ async def test_a_download_that_nobody_helps_fails_after_its_patience_and_resumes
         return answer
 
     holder = await world.holder("a", Memory(data), half)
-    began = time.monotonic()
+    world.settings, began = IMPATIENT, time.monotonic()
     with pytest.raises(errors.Unreachable, match=r"no holder of [0-9a-f]{12} answers"):
         await world.fetch(data)
-    assert 0.5 < time.monotonic() - began < 6
+    assert IMPATIENT.patience < time.monotonic() - began < 15
     assert world.looks > 3
     done = world.progress.done_bytes
     assert len(world.hidden()) == 1
     holder.block = None
-    world.settings = replace(QUICK, patience=20.0)
+    world.settings = QUICK
     await world.fetch(data)
     assert world.progress.resumed_bytes == done == 26 * BLOCK
 
@@ -808,10 +809,10 @@ async def no_word(request, answer):
 @pytest.mark.parametrize("waits", [busy, no_turn, no_word])
 async def test_a_complete_holder_that_lets_it_wait_for_its_turn_is_waited_for(world, waits):
     data = some_bytes(4 * BLOCK)
-    world.settings = replace(QUICK, limits=DownloadLimits(patience=0.2, pace=PaceLimits()))
+    world.settings = replace(IMPATIENT, limits=DownloadLimits(patience=0.2, pace=PaceLimits()))
     holder = await world.holder("whole", Memory(data), waits)
     fetching = asyncio.ensure_future(world.fetch(data))
-    await asyncio.wait({fetching}, timeout=3 * QUICK.patience)
+    await asyncio.wait({fetching}, timeout=2 * IMPATIENT.patience)
     assert not fetching.done()
     if waits is no_word:  # its asks are as old as the wait: what was asked in time is waited for
         fetching.cancel()
@@ -824,7 +825,7 @@ async def test_a_complete_holder_that_lets_it_wait_for_its_turn_is_waited_for(wo
 @pytest.mark.parametrize("waits", [busy, no_turn])
 async def test_peers_that_are_fetching_too_and_have_nothing_new_are_not_waited_for(world, waits):
     data = some_bytes(4 * BLOCK)
-    world.settings = replace(QUICK, limits=DownloadLimits(patience=0.2, pace=PaceLimits()))
+    world.settings = replace(IMPATIENT, limits=DownloadLimits(patience=0.2, pace=PaceLimits()))
     for name in ("a", "b"):
         partial = await partial_holder(world, name, data, 1)
         partial.block = waits
@@ -867,7 +868,7 @@ async def test_a_cancelled_download_leaves_what_it_fetched_and_resumes(world):
             await never.wait()
         return answer
 
-    world.settings = replace(QUICK, limits=DownloadLimits(), patience=20.0)
+    world.settings = replace(QUICK, limits=DownloadLimits())
     holder = await world.holder("a", Memory(data), half)
     running = asyncio.ensure_future(world.fetch(data))
     await waiting.wait()
@@ -956,7 +957,6 @@ async def test_a_local_copy_that_is_not_the_content_is_fetched_instead(world, tm
 async def test_one_content_under_two_names_at_once_in_one_directory_is_fetched_once_after_the_other(world):
     data = some_bytes(20 * BLOCK)
     await world.holder("a", Memory(data))
-    world.settings = replace(QUICK, patience=20.0)
     downloader = world.downloader()
     requests = [world.request(data, name=name) for name in ("one", "two", "one")]
     async with asyncio.timeout(20):
