@@ -32,6 +32,7 @@ class LibraryBench:
         self.shared.mkdir()
         self.home.mkdir()
         self.hashed = []
+        self.clock = time.monotonic
         self._open = []
 
     def count_part(self, root, disk, stamp, first, last):
@@ -43,7 +44,7 @@ class LibraryBench:
         library = Library(
             self.shared,
             self.home,
-            time.monotonic,
+            lambda: self.clock(),  # noqa: PLW0108 - a test may move it
             settings=LibrarySettings(**times),
             hasher=Hasher(2, part=self.count_part),
         )

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 import unicodedata
 
 import pytest
@@ -140,6 +141,8 @@ async def test_changes_are_told_once_however_many_there_were(library_bench):
 
 async def test_a_file_that_grows_is_offered_when_it_rests_and_only_as_a_whole(library_bench):
     library = await library_bench.open(rest=0.3)
+    began = time.monotonic()
+    library_bench.clock = lambda: began  # however long the writes take, the file does not rest between them
     data = os.urandom(400_000)
     seen = set()
     with (library_bench.shared / "growing").open("wb", buffering=0) as file:
@@ -148,6 +151,7 @@ async def test_a_file_that_grows_is_offered_when_it_rests_and_only_as_a_whole(li
             await library.rescan()
             seen |= {entry.content_id for entry in library.files.values()}
     assert library.unhashed_count == 1
+    library_bench.clock = time.monotonic
     await library_bench.until(library, lambda: "growing" in library.files)
     assert seen <= {_id(data)}
     assert library.files["growing"].content_id == _id(data)
@@ -499,6 +503,7 @@ async def test_a_download_elsewhere_is_offered_until_it_is_changed(library_bench
 
 
 async def test_all_downloads_elsewhere_are_looked_at_in_one_trip_to_a_thread(library_bench, monkeypatch):
+    monkeypatch.setattr("peer.library.library._CHECK_SECONDS", 3600.0)  # so that nobody else looks
     library = await library_bench.open()
     for number in range(3):
         library_bench.write(f"got {number}", bytes([number]), root=library_bench.base)
@@ -798,6 +803,7 @@ async def test_what_is_offered_at_a_location_is_told_with_how_it_looks(library_b
 
 async def test_thousands_of_downloads_elsewhere_are_looked_at_in_lots(library_bench, monkeypatch):
     monkeypatch.setattr(copies, "_LOOK_AT", 3)
+    monkeypatch.setattr("peer.library.library._CHECK_SECONDS", 3600.0)  # so that nobody else looks
     library = await library_bench.open()
     finished = []
     for number in range(8):

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 
 import pytest
 
@@ -71,6 +72,8 @@ def test_a_root_that_goes_away_and_comes_back_is_watched_anew(tmp_path, reports)
         assert not watch.working
         (tmp_path / "away").rename(root)
         assert watch.check()
+        while not watch.working:  # what is reported may still be of the one before
+            time.sleep(0.01)
         _next(reports, "")
         (root / "f").write_bytes(b"x")
         _next(reports, "f")
