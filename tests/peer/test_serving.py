@@ -539,10 +539,10 @@ async def test_to_one_caller_blocks_leave_one_at_a_time_while_that_takes_long(re
 
 async def test_a_block_that_comes_in_the_moment_in_which_patience_ends_is_given(relay, fetching):
     loop = asyncio.get_running_loop()
-    asking = asyncio.ensure_future(relay.serving.choose("ana", ID, Wanted(0, b"\x08"), 0.02))
+    asking = asyncio.ensure_future(relay.serving.choose("ana", ID, Wanted(0, b"\x08"), 1.0))
     await until(lambda: relay.serving._waiting)
     loop.call_later(0.001, fetching, 3)
-    time.sleep(0.05)  # noqa: ASYNC251 - so that both are due at once
+    time.sleep(1.1)  # noqa: ASYNC251 - so that both are due at once
     gift = await asking
     assert (gift.index, relay.serving._slots.free) == (3, 3)
     relay.serving.left(gift.ask, arrived=True)
