@@ -26,7 +26,7 @@ CONTENT = b"c" * 32
 async def store(tmp_path):
     store = await SqliteStore.open(tmp_path / "data", longest_search=0.4)
     await store.login(PeerRecord("a" * 52, b"key", "ana", (), "s" * 32, 1, 1.0), Receipt("a", "1", b"", 1.0))
-    added = tuple(Entry(path, CONTENT, 10, 1.0) for path in DEEP[:60])
+    added = tuple(Entry(path, CONTENT, 10, 1.0) for path in DEEP)
     await store.publish("a" * 52, Batch(0, added=added), Receipt("a", "2", b"", 1.0), Quotas())
     yield store
     await store.close()
@@ -38,7 +38,7 @@ async def test_a_search_that_takes_too_long_is_given_up_and_its_thread_serves_ot
     for error in await asyncio.gather(*searches, return_exceptions=True):
         assert isinstance(error, InvalidInput), error
         assert error.field == "query"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15, "two cores would be at it for 20 s"
     for _ in range(2 * READERS):
         assert len((await store.list_files(FileQuery(text="*/aaa*", limit=5))).items) == 5
 
@@ -50,7 +50,7 @@ async def test_nothing_is_interrupted_before_its_time(store):
 
 @pytest.mark.parametrize("gives_up", [False, True], ids=["patient", "calling off"])
 async def test_a_member_that_searches_all_the_time_keeps_nobody_waiting(secure_network, gives_up):
-    network = await secure_network(longest_search=0.4)
+    network = await secure_network(longest_search=1.0)
     mallory, ana = await network.logged_in(), await network.logged_in()
     await ana.publish({"a.txt": CONTENT})
     for first in range(0, len(DEEP), 100):
@@ -67,7 +67,8 @@ async def test_a_member_that_searches_all_the_time_keeps_nobody_waiting(secure_n
     await asyncio.sleep(1)
     try:
         for _ in range(5):
-            await ana.stub.LocateFile(pb2.LocateFileRequest(content_id=CONTENT), timeout=2)
+            # Behind 60 searches, of which four run at once, it would take 15 s.
+            await ana.stub.LocateFile(pb2.LocateFileRequest(content_id=CONTENT), timeout=8)
             await ana.publish({"b.txt": CONTENT})
     finally:
         for one in flood:
