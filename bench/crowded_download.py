@@ -11,7 +11,7 @@ from bench.programs import Failed, Programs, until
 from bench.scenery import MIB, Peer, listed, random_name, same, seconds
 from peer.commands.client import Daemon
 from peer.commands.show import rate, span
-from peer.rate_limit import BURST
+from peer.links.rate_limit import BURST
 
 SIZE = 32 * MIB
 # Bytes a second that each peer sends at most: little for one machine that is all of them, so that links are scarce.

@@ -16,8 +16,8 @@ from blake3 import blake3
 from core.content import MAX_BLOCK, Layout, digest
 from core.errors import RelevoError
 from core.manifest import manifest_of
+from peer.disk.rooted import Stamp
 from peer.library.hashing import Hasher, HashPart, hash_part
-from peer.rooted import Stamp
 
 T = TypeVar("T")
 

@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass, field
 
 from bench.links import Flow, Link
-from peer import steps
-from peer.download import Download
-from peer.giving import Giving
-from peer.swarm import DownloadSettings
-from peer.unfinished import HANDING_OVER
+from peer.fetching import steps
+from peer.fetching.download import Download
+from peer.fetching.swarm import DownloadSettings
+from peer.giving.giving import Giving
+from peer.giving.unfinished import HANDING_OVER
 
 SETTINGS = DownloadSettings()
 

@@ -1,8 +1,9 @@
 """A swarm in virtual time: the schedulers of its peers as they are, with messages, links and central made up.
 
-Each peer has the Download and the Giving that its daemon has, driven as peer/swarm.py and peer/serving.py drive them.
-What is made up: a message takes so long, the first one to a peer longer, and blocks share links as bench/links.py has
-it. Processors, disks and TCP's own ways cost nothing here. The same seed gives the same swarm, to the last message.
+Each peer has the Download and the Giving that its daemon has, driven as peer/fetching/swarm.py and
+peer/giving/serving.py drive them. What is made up: a message takes so long, the first one to a peer longer, and blocks
+share links as bench/links.py has it. Processors, disks and TCP's own ways cost nothing here. The same seed gives the
+same swarm, to the last message.
 """
 
 import itertools
@@ -18,15 +19,15 @@ from central.catalogue import PARTIAL_HOLDERS
 from central.fetching import Fetching
 from core.content import Layout
 from core.shares import Shares
-from peer import steps
-from peer.budget import Budget
-from peer.choice import Ask
-from peer.download import Download
-from peer.finder import MOST_PARTIAL
-from peer.giving import Gift, Giving
-from peer.heartbeat import SHORTEST_PAUSE
+from peer.directory.heartbeat import SHORTEST_PAUSE
+from peer.fetching import steps
+from peer.fetching.budget import Budget
+from peer.fetching.download import Download
+from peer.fetching.finder import MOST_PARTIAL
+from peer.fetching.swarm import NEWS
+from peer.giving.choice import Ask
+from peer.giving.giving import Gift, Giving
 from peer.settings import SLOTS, SLOTS_EACH
-from peer.swarm import NEWS
 
 CONTENT = b"c" * 32
 FIRST = "first"
@@ -110,7 +111,7 @@ class World(Clock):
         return complete | {name: False for name in partial if name not in complete}
 
     def _join(self, member: Member, named: dict[str, bool]) -> None:
-        """Takes up whom central names, as peer/finder.py does."""
+        """Takes up whom central names, as peer/fetching/finder.py does."""
         events: list[steps.Event] = []
         for name, complete in named.items():
             known = member.lines.get(name)
@@ -122,7 +123,7 @@ class World(Clock):
         self._tell(member, *events)
 
     def _pause(self, member: Member) -> None:
-        """Waits until it is time to look for holders again, as peer/swarm.py does."""
+        """Waits until it is time to look for holders again, as peer/fetching/swarm.py does."""
         member.token += 1
         self.after(0.0 if member.has_news else member.pause, self._wake, member, member.token)
 

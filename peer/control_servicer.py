@@ -8,25 +8,20 @@ from typing import Any
 from core import errors
 from core.pages import decode_token, encode_token, page_size
 from core.times import to_duration, to_timestamp
-from peer.attaching import Attaching
-from peer.contacts import Contact
-from peer.credentials import Credentials
-from peer.downloads import Downloads
-from peer.entrance import Entrance
-from peer.experiment import Experiment
+from peer.directory.publishing import Publisher
+from peer.directory.routes import TIMEOUT, Routes
+from peer.directory.session import Session
+from peer.fetching.reaching import How
+from peer.giving.serving import Serving
 from peer.library import Library
-from peer.orders import checked_rate, order_of, priority_of
-from peer.publishing import Publisher
-from peer.reaching import How
-from peer.relaying import Relaying
-from peer.renewal import Renewal
-from peer.routes import TIMEOUT, Routes
-from peer.serving import Serving
-from peer.session import Session
-from peer.sets import Sets
-from peer.storing import Storing
-from peer.transfers import Transfers
-from peer.uploads import Uploads
+from peer.links.contacts import Contact
+from peer.links.credentials import Credentials
+from peer.membership.entrance import Entrance
+from peer.membership.renewal import Renewal
+from peer.relays.attaching import Attaching
+from peer.relays.experiment import Experiment
+from peer.relays.relaying import Relaying
+from peer.sets.sets import Sets
 from peer.views import (
     REACHABILITIES,
     entrance_message,
@@ -36,6 +31,11 @@ from peer.views import (
     transfer_message,
     utf8,
 )
+from peer.work.downloads import Downloads
+from peer.work.orders import checked_rate, order_of, priority_of
+from peer.work.storing import Storing
+from peer.work.transfers import Transfers
+from peer.work.uploads import Uploads
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.peer_control_pb2_grpc import PeerControlServicer

@@ -23,50 +23,50 @@ from core.own_directory import claim
 from core.reachable import advertised
 from core.rpc import CONTROL_MESSAGE, DELIVER, PEER_DELIVERY, PEER_REQUEST, Server
 from core.tls import server_credentials
-from peer.answering import Answering
-from peer.attaching import Attaching
-from peer.carried_central import CarriedCentral
-from peer.carriers import Carriers
-from peer.carrying import DirectCarrier
-from peer.central_time import CentralTime
-from peer.channels import Channels
-from peer.contacts import Contact, addresses
 from peer.control_servicer import ControlServicer, Parts
-from peer.credentials import Credentials
-from peer.detour import Detour
-from peer.dial_back import DialBack
-from peer.downloads import Downloads
-from peer.enrolling import Enrolling, at_port
-from peer.entrance import Entrance
-from peer.experiment import Experiment
-from peer.holders import Holders
-from peer.joining import Joined, joined
-from peer.journal import Journal
-from peer.keeping import Keeping
-from peer.last_neighbours import LastNeighbours
+from peer.directory.carried_central import CarriedCentral
+from peer.directory.carriers import Carriers
+from peer.directory.central_time import CentralTime
+from peer.directory.detour import Detour
+from peer.directory.last_neighbours import LastNeighbours
+from peer.directory.logins import Introduction
+from peer.directory.publishing import Publisher
+from peer.directory.reporting import Reporter
+from peer.directory.routes import Routes
+from peer.directory.session import Session
+from peer.fetching.holders import Holders
+from peer.fetching.reaching import Reach
+from peer.fetching.transfer import Downloader
+from peer.giving.answering import Answering
+from peer.giving.sending import Sending
+from peer.giving.serving import Serving
+from peer.giving.unfinished import Unfinished
 from peer.library import Library
-from peer.limiter import Limiter
-from peer.logins import Introduction
-from peer.meeting import Meeting
-from peer.probing import Prober
-from peer.publishing import Publisher
-from peer.reachability import Judge, Reachability
-from peer.reaching import Reach
+from peer.links.channels import Channels
+from peer.links.contacts import Contact, addresses
+from peer.links.credentials import Credentials
+from peer.links.limiter import Limiter
+from peer.links.meeting import Meeting
+from peer.membership.enrolling import Enrolling, at_port
+from peer.membership.entrance import Entrance
+from peer.membership.joining import Joined, joined
+from peer.membership.renewal import Renewal
 from peer.relay_servicer import RelayServicer
-from peer.relaying import Relaying
-from peer.renewal import Renewal
-from peer.reporting import Reporter
-from peer.routes import Routes
-from peer.sending import Sending
-from peer.serving import Serving
-from peer.session import Session
-from peer.sets import Sets
+from peer.relays.attaching import Attaching
+from peer.relays.carrying import DirectCarrier
+from peer.relays.dial_back import DialBack
+from peer.relays.experiment import Experiment
+from peer.relays.probing import Prober
+from peer.relays.reachability import Judge, Reachability
+from peer.relays.relaying import Relaying
+from peer.sets.sets import Sets
 from peer.settings import ServeSettings, control_address, control_socket
-from peer.storing import Storing
-from peer.transfer import Downloader
-from peer.transfers import Transfers
-from peer.unfinished import Unfinished
-from peer.uploads import Uploads
+from peer.work.downloads import Downloads
+from peer.work.journal import Journal
+from peer.work.keeping import Keeping
+from peer.work.storing import Storing
+from peer.work.transfers import Transfers
+from peer.work.uploads import Uploads
 from relevo.v1.central_directory_pb2 import Directive
 from relevo.v1.content_pb2 import Neighbours
 from relevo.v1.peer_control_pb2_grpc import add_PeerControlServicer_to_server

@@ -15,11 +15,11 @@ from core.connections import Connections
 from core.errors import Busy, InvalidInput
 from core.shares import Shares
 from peer import checked
-from peer.answering import Answering
-from peer.dial_back import DialBack
-from peer.reaching import BLOCK_KEY
-from peer.relaying import Relaying
-from peer.serving import Serving
+from peer.fetching.reaching import BLOCK_KEY
+from peer.giving.answering import Answering
+from peer.giving.serving import Serving
+from peer.relays.dial_back import DialBack
+from peer.relays.relaying import Relaying
 from peer.settings import CARRIED, CARRIED_EACH, RelayLimits
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2

@@ -9,16 +9,16 @@ import grpc
 from core.errors import NotPossible, RelevoError
 from core.status import from_code
 from core.times import from_timestamp, to_duration, to_timestamp
-from peer.entrance import Entrance
-from peer.membership import Membership
-from peer.orders import PRIORITIES
-from peer.pieces import unlimited
-from peer.progress import Progress
-from peer.reachability import Reachability
-from peer.reaching import How
-from peer.set_progress import SetProgress
-from peer.ways import Taken
-from peer.work import Kind, State, Transfer
+from peer.directory.ways import Taken
+from peer.fetching.pieces import unlimited
+from peer.fetching.progress import Progress
+from peer.fetching.reaching import How
+from peer.membership.entrance import Entrance
+from peer.membership.membership import Membership
+from peer.relays.reachability import Reachability
+from peer.sets.set_progress import SetProgress
+from peer.work.orders import PRIORITIES
+from peer.work.work import Kind, State, Transfer
 from relevo.v1.peer_control_pb2 import (
     EntranceStatus,
     FileProgress,

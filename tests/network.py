@@ -5,7 +5,7 @@ import contextlib
 import random
 
 from peer.daemon import running_peer
-from peer.reachability import Reachability
+from peer.relays.reachability import Reachability
 from peer.settings import ServeSettings
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry

@@ -14,8 +14,8 @@ from core.identity import Identity
 from core.rpc import CENTRAL_MESSAGE, open_channel
 from core.signing import sign_request
 from core.tls import Material
-from peer import membership
-from peer.enrolling import Enrolling
+from peer.membership import membership
+from peer.membership.enrolling import Enrolling
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import enrolment_pb2, peer_relay_pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub

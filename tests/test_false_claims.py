@@ -14,12 +14,12 @@ from core.identity import Identity
 from core.manifest import manifest_of
 from core.rpc import Server
 from core.signing import new_request_id
-from peer.channels import Channels
 from peer.daemon import running_peer
-from peer.logins import Introduction
-from peer.session import Session
+from peer.directory.logins import Introduction
+from peer.directory.session import Session
+from peer.links.channels import Channels
 from peer.settings import ServeSettings
-from peer.transfers import State
+from peer.work.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayServicer, add_PeerRelayServicer_to_server

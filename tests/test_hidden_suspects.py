@@ -7,8 +7,8 @@ whose door is shut has no other way to stay than its own signature.
 import pytest
 
 from central.membership import State
-from peer.reaching import How
-from peer.transfers import State as TransferState
+from peer.fetching.reaching import How
+from peer.work.transfers import State as TransferState
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from tests.door import DoorNetwork, begun, lists, staying

@@ -11,9 +11,9 @@ import pytest
 
 from core import errors
 from core.manifest import manifest_of
-from peer.downloads import Downloads
-from peer.transfer import Downloader
-from peer.transfers import State, Transfers
+from peer.fetching.transfer import Downloader
+from peer.work.downloads import Downloads
+from peer.work.transfers import State, Transfers
 from relevo.v1.content_pb2 import FileEntry
 
 ROOT = Path(__file__).parent.parent

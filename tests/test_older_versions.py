@@ -17,9 +17,9 @@ from central.sqlite_store import SqliteStore
 from central.store import Batch, Copy, Entry, FileQuery, Receipt
 from core.errors import NotPossible
 from core.manifest import manifest_of
-from peer.journal import Accepted, Journal
+from peer.disk.rooted import Stamp
 from peer.library.index import Index
-from peer.rooted import Stamp
+from peer.work.journal import Accepted, Journal
 from relevo.v1.peer_control_pb2 import TRANSFER_PRIORITY_NORMAL, Transfer
 
 OLDEST = Path(__file__).parent / "data" / "schemas"

@@ -10,12 +10,12 @@ import pytest
 from central.server import running_central
 from core.errors import Busy, Refused, Unreachable
 from core.status import from_rpc_error
-from peer import channels
-from peer.holders import Holders
-from peer.reachability import Reachability
-from peer.reaching import How
-from peer.swarm import DownloadSettings
-from peer.transfers import State
+from peer.fetching.holders import Holders
+from peer.fetching.reaching import How
+from peer.fetching.swarm import DownloadSettings
+from peer.links import channels
+from peer.relays.reachability import Reachability
+from peer.work.transfers import State
 from relevo.v1.peer_control_pb2 import FileSelection, StartSetDownloadRequest
 from relevo.v1.peer_relay_pb2 import (
     AttachRequest,

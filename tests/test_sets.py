@@ -9,8 +9,8 @@ import pytest
 from central.server import running_central
 from core.errors import AlreadyExists, NotFound
 from core.manifest import manifest_of
-from peer import set_download, set_listing, small_files
-from peer.transfers import State
+from peer.sets import set_download, set_listing, small_files
+from peer.work.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.peer_control_pb2 import FileSelection, StartSetDownloadRequest
 from tests.network import Network, eventually, noise
@@ -210,7 +210,7 @@ async def test_the_same_set_twice_is_one_transfer_and_one_that_is_paused_goes_on
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(30)
         return write(root, batch)
 
-    monkeypatch.setattr("peer.set_download.write_small", held_up)
+    monkeypatch.setattr("peer.sets.set_download.write_small", held_up)
     transfer = ben.sets.start(asked(tmp_path / "to", "d/"))
     assert ben.sets.start(asked(tmp_path / "to", "d/")) is transfer
     await asyncio.wait_for(writing.wait(), 20)
@@ -241,7 +241,7 @@ async def test_a_set_goes_on_when_a_holder_dies_and_another_has_the_same(network
             dead.append(asyncio.run_coroutine_threadsafe(network.die(ana), loop).result(20))
         return write(root, batch)
 
-    monkeypatch.setattr("peer.set_download.write_small", after_a_death)
+    monkeypatch.setattr("peer.sets.set_download.write_small", after_a_death)
     transfer = await fetch(cho, tmp_path / "to", "d/")
     assert transfer.state is State.DONE, transfer.progress.problems[:3]
     assert tree(tmp_path / "to") == files

@@ -12,8 +12,8 @@ from central.server import running_central
 from core import errors
 from core.manifest import manifest_of
 from peer.daemon import running_peer
-from peer.membership import load
-from peer.transfers import State
+from peer.membership.membership import load
+from peer.work.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, PLACEMENT_STATE_PENDING, FileEntry
 from relevo.v1.peer_control_pb2 import RouteKind

@@ -14,7 +14,7 @@ import grpc
 
 from core.errors import InvalidInput, RelevoError, Unreachable
 from core.status import from_code, from_rpc_error
-from peer.selections import Selection
+from peer.sets.selections import Selection
 from peer.settings import control_address, control_socket
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_control_pb2 as pb2

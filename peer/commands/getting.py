@@ -19,7 +19,7 @@ from peer.commands import document, show, totals
 from peer.commands.client import Daemon, error_of, priority_value
 from peer.commands.interruption import held_back
 from peer.commands.progress_bars import Bars
-from peer.selections import Selection
+from peer.sets.selections import Selection
 from relevo.v1 import peer_control_pb2 as pb2
 from relevo.v1.content_pb2 import CatalogueFile
 

@@ -9,7 +9,7 @@ from core.failures import Choose, Failure
 from core.names import check_path, normal
 from peer.commands import show
 from peer.commands.client import Daemon
-from peer.selections import Selection, is_pattern
+from peer.sets.selections import Selection, is_pattern
 from relevo.v1.content_pb2 import CatalogueFile
 
 

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 
 from core.errors import Corrupt
 from core.manifest import Manifest
-from peer import rooted
+from peer.disk import rooted
+from peer.disk.rooted import Stamp
 from peer.library.holdings import Place
-from peer.rooted import Stamp
 
 _MOST_OPEN = 64
 

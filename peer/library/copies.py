@@ -13,12 +13,12 @@ from pathlib import Path
 from core.errors import Corrupt, NotFound, NotPossible, RelevoError
 from core.manifest import Manifest
 from core.names import printable
-from peer import rooted
+from peer.disk import rooted
+from peer.disk.rooted import Stamp
 from peer.library.hashing import Hasher
 from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
 from peer.library.index import Index, Remembered
 from peer.library.worker import Worker
-from peer.rooted import Stamp
 
 log = logging.getLogger("relevo.library")
 _NAME = re.compile(r"[0-9a-f]{64}")

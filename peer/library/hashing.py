@@ -15,9 +15,9 @@ from pathlib import Path
 from core.content import MAX_BLOCK, Layout, digest
 from core.errors import Corrupt, RelevoError
 from core.manifest import Manifest
-from peer import rooted
+from peer.disk import rooted
+from peer.disk.rooted import Stamp
 from peer.library.scan import Found
-from peer.rooted import Stamp
 
 PART_BYTES = 32 * 1024 * 1024
 JOB_FILES = 256

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from peer.rooted import Stamp
+from peer.disk.rooted import Stamp
 
 _PATH_TAKEN = "the shared directory has another file under the path {!r}, so this download is not offered"
 _PATH_TAKEN_TWICE = "another download is offered under the path {!r}, so this one is not"

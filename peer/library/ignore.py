@@ -8,7 +8,7 @@ from pathspec import GitIgnoreSpec
 
 from core.errors import RelevoError
 from core.names import normal
-from peer import rooted
+from peer.disk import rooted
 
 IGNORE_FILE = ".relevoignore"
 _MAX_BYTES = 1024 * 1024

@@ -18,8 +18,8 @@ from core.content import Layout
 from core.errors import Corrupt, NotFound
 from core.manifest import Manifest
 from core.schemas import Schema
-from peer.database import open_database, told, transaction
-from peer.rooted import Stamp
+from peer.disk.database import open_database, told, transaction
+from peer.disk.rooted import Stamp
 
 _SLACK = 10_000
 _ASK = 500

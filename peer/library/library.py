@@ -18,7 +18,8 @@ from core.content import MAX_SMALL
 from core.errors import Busy, Corrupt, NotFound, NotPossible, RelevoError
 from core.manifest import Manifest
 from core.names import check_path, normal, printable
-from peer import rooted
+from peer.disk import rooted
+from peer.disk.rooted import Stamp
 from peer.library.blocks import BlockReader
 from peer.library.copies import Copies, Finished, store_name
 from peer.library.hashing import Hasher
@@ -30,7 +31,6 @@ from peer.library.record import Record
 from peer.library.shared_directory import LibrarySettings, SharedDirectory
 from peer.library.small import read_whole
 from peer.library.worker import Worker
-from peer.rooted import Stamp
 
 __all__ = ["Library", "LibraryFile", "LibrarySettings"]
 log = logging.getLogger("relevo.library")

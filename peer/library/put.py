@@ -8,7 +8,9 @@ from pathlib import Path
 from core.errors import AlreadyExists, Corrupt, NotPossible
 from core.manifest import Manifest
 from core.names import normal, printable
-from peer import rooted
+from peer.disk import rooted
+from peer.disk.listed import as_listed, listed_name
+from peer.disk.rooted import Stamp
 from peer.library import sharing
 from peer.library.hashing import Hasher
 from peer.library.holdings import Holdings, LibraryFile
@@ -16,8 +18,6 @@ from peer.library.ignore import reason_of
 from peer.library.scan import Found
 from peer.library.selection import name_refusal
 from peer.library.shared_directory import SharedDirectory
-from peer.listed import as_listed, listed_name
-from peer.rooted import Stamp
 
 
 class Putter:

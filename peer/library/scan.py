@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from core.errors import RelevoError
 from core.names import normal
-from peer import rooted
+from peer.disk import rooted
+from peer.disk.listed import listed_name
+from peer.disk.rooted import Stamp
 from peer.library.ignore import IGNORE_FILE, IgnoreRules, reason_of
 from peer.library.selection import SILENT, ancestors, kind_refusal, name_refusal
-from peer.listed import listed_name
-from peer.rooted import Stamp
 
 # What a path answers that was there a moment ago, or that leads through a link.
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})

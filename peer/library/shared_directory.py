@@ -10,6 +10,7 @@ from pathlib import Path
 from core.errors import Corrupt, RelevoError
 from core.manifest import Manifest
 from core.names import normal, printable
+from peer.disk.listed import as_listed
 from peer.library.collecting import collecting_rarely
 from peer.library.copies import Finished
 from peer.library.hash_queue import HashQueue
@@ -23,7 +24,6 @@ from peer.library.settling import Settling
 from peer.library.tree import Changes, Tree
 from peer.library.watch import RootWatch
 from peer.library.worker import Worker
-from peer.listed import as_listed
 
 log = logging.getLogger("relevo.library")
 # Looking at everything takes at most this part of the time.

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from core.errors import NotFound, NotPossible, RelevoError
 from core.names import printable
-from peer import reflink, rooted
+from peer.disk import reflink, rooted
+from peer.disk.rooted import Stamp
 from peer.library.ignore import reason_of
 from peer.library.selection import OWN_BEGIN
-from peer.rooted import Stamp
 
 _ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 

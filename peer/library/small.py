@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from core.errors import Corrupt, RelevoError
 from core.manifest import manifest_of
-from peer import rooted
+from peer.disk import rooted
+from peer.disk.rooted import Stamp
 from peer.library.holdings import Place
-from peer.rooted import Stamp
 
 
 def read_whole(places: Iterable[tuple[bytes, Place]]) -> list[bytes | OSError | RelevoError]:

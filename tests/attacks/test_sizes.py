@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from core.rpc import PEER_DELIVERY, PEER_REQUEST
-from peer.serving import MOST_BITMAP
+from peer.giving.serving import MOST_BITMAP
 from relevo.v1.peer_relay_pb2 import BlockSet, GetBlockRequest, GetManifestRequest
 
 BLOCK = "/relevo.v1.PeerRelay/GetBlock"

@@ -22,8 +22,8 @@ from core.manifest import Manifest
 from core.rpc import DELIVER, PEER_DELIVERY, PEER_MESSAGE, PEER_REQUEST, Server, tune_allocator
 from core.tls import Material, server_credentials
 from core.trust import Trust
+from peer.giving.serving import Serving
 from peer.relay_servicer import RelayServicer
-from peer.serving import Serving
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
 

@@ -9,8 +9,8 @@ import pytest
 from central import register_schema, sqlite_schema
 from core.errors import NotPossible
 from core.schemas import Schema
-from peer import journal
 from peer.library import index
+from peer.work import journal
 
 OLDEST = Path(__file__).parents[1] / "data" / "schemas"
 ALL = {

@@ -83,23 +83,23 @@ DEFENCES = (
     ),
     # 3 and 4: answers too long, and too slow
     _defence(
-        "peer/download.py",
+        "peer/fetching/download.py",
         "            self._candidates.ban(ask.holder.name)\n",
         "            pass\n",
         "test_a_liar_is_dropped_for_good_and_its_blocks_are_asked_of_another",
     ),
     _defence(
-        "peer/download.py",
+        "peer/fetching/download.py",
         "[ask for ask in self._asks.open.values() if ask.deadline <= now]",
         "[]",
         "test_a_slow_drip_is_abandoned_at_its_deadline_and_its_block_asked_of_another",
     ),
     _defence(
-        "peer/pace.py",
+        "peer/fetching/pace.py",
         "return min(usual * 2.0 ** min(self._late, 16), limits.max_deadline)",
         "return 3600.0",
         "test_a_slow_drip_is_replaced_within_its_deadline",
-        also=(Piece("peer/asks.py", "if ask.overdue_at <= now)", "if False)"),),
+        also=(Piece("peer/fetching/asks.py", "if ask.overdue_at <= now)", "if False)"),),
     ),
     # 5: who does not read
     _defence(
@@ -176,9 +176,13 @@ DEFENCES = (
 """,
         "test_invariant_5_no_name_leads_a_download_outside_its_directory",
         also=(
-            Piece("peer/downloads.py", "name=last_part(file.path)", "name=file.path"),
-            Piece("peer/rooted.py", 'if any(part in {"", ".", ".."} or "\\0" in part for part in parts):', "if False:"),
-            Piece("peer/kernel.py", "_RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS", "0"),
+            Piece("peer/work/downloads.py", "name=last_part(file.path)", "name=file.path"),
+            Piece(
+                "peer/disk/rooted.py",
+                'if any(part in {"", ".", ".."} or "\\0" in part for part in parts):',
+                "if False:",
+            ),
+            Piece("peer/disk/kernel.py", "_RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS", "0"),
         ),
     ),
     _defence(
@@ -189,21 +193,21 @@ DEFENCES = (
     ),
     # 9: links
     _defence(
-        "peer/kernel.py",
+        "peer/disk/kernel.py",
         "_RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS",
         "0",
         "test_nothing_is_read_through_a_directory_that_becomes_a_link",
         "test_nothing_is_written_moved_or_removed_outside",
     ),
     _defence(
-        "peer/rooted.py",
+        "peer/disk/rooted.py",
         'if any(part in {"", ".", ".."} or "\\0" in part for part in parts):',
         "if False:",
         "test_a_path_that_does_not_stay_beneath_is_refused_everywhere",
     ),
     # 10: names that are one
     _defence(
-        "peer/targets.py",
+        "peer/fetching/targets.py",
         "        if normal(listed) != normal(last_part(name)):",
         "        if False:",
         "test_tmpfs_folds_and_nothing_is_merged",
@@ -211,20 +215,20 @@ DEFENCES = (
     ),
     # 11: nothing is overwritten
     _defence(
-        "peer/rooted.py",
+        "peer/disk/rooted.py",
         "        os.link(old, new, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)",
         "        os.rename(old, new, src_dir_fd=source, dst_dir_fd=directory)\n        return",
         "test_two_files_that_fold_together_into_one_directory_give_one_file_and_one_refusal",
         "test_a_file_that_appears_at_the_target_meanwhile_is_not_overwritten",
     ),
     _defence(
-        "peer/rooted.py",
+        "peer/disk/rooted.py",
         "        os.link(old, new, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)",
         "        os.rename(old, new, src_dir_fd=source, dst_dir_fd=directory)\n        return",
         "test_invariant_5_nothing_is_overwritten",
         also=(
             Piece(
-                "peer/targets.py",
+                "peer/fetching/targets.py",
                 "        found = rooted.status(directory, name)\n        listed",
                 "        raise FileNotFoundError\n        listed",
             ),
@@ -387,20 +391,20 @@ DEFENCES = (
         "test_no_session_secret_passes_a_neighbour",
     ),
     _defence(
-        "peer/routes.py",
+        "peer/directory/routes.py",
         "        if not said.will_do():",
         "        if False:",
         "test_a_forged_placement_is_asked_again_with_the_same_signed_request",
         "test_a_neighbour_that_denies_all_holders_does_not_keep_a_download_from_them",
     ),
     _defence(
-        "peer/routes.py",
+        "peer/directory/routes.py",
         "return await first_success([partial(self._attempts, of_one, rpc, request) for of_one in by_peer], PATIENCE)",
         "return await self._attempts(by_peer[0], rpc, request)",
         "test_a_dropped_call_is_made_another_way",
     ),
     _defence(
-        "peer/finder.py",
+        "peer/fetching/finder.py",
         "directly=stuck)",
         "directly=False)",
         "test_holders_that_a_neighbour_invented_do_not_keep_a_download_from_the_real_ones",
@@ -461,13 +465,13 @@ DEFENCES = (
     ),
     # 28: disks
     _defence(
-        "peer/partial.py",
+        "peer/fetching/partial.py",
         "        if disk.f_blocks and self.layout.size - allocated > free:",
         "        if False:",
         "test_a_content_larger_than_the_disk_leaves_nothing_behind",
     ),
     _defence(
-        "peer/manifest_fetch.py",
+        "peer/fetching/manifest_fetch.py",
         "    if root.layout.size > most:",
         "    if False:",
         "test_a_copy_that_is_listed_small_and_has_a_tebibyte_is_refused_after_its_first_page",
@@ -495,7 +499,7 @@ DEFENCES = (
     ),
     # 31: files
     _defence(
-        "peer/database.py",
+        "peer/disk/database.py",
         "        keep_private(path)\n",
         "        pass\n",
         "test_what_the_programs_keep_for_themselves_nobody_else_may_read",
@@ -534,7 +538,7 @@ DEFENCES = (
     ),
     # 33: fuzzing
     _defence(
-        "peer/publishing.py",
+        "peer/directory/publishing.py",
         "                if response.catalogue_version > _LAST_VERSION:",
         "                if False:",
         "test_nothing_in_the_corpus_breaks_anything",
@@ -589,31 +593,31 @@ DEFENCES = (
     ),
     # 36: small files
     _defence(
-        "peer/gatherer.py",
+        "peer/sets/gatherer.py",
         "        if manifest is None or manifest.content_id != content_id:",
         "        if manifest is None:",
         "test_a_liar_is_found_out_accused_and_not_asked_again_and_the_honest_give_the_rest",
     ),
     _defence(
-        "peer/small_files.py",
+        "peer/sets/small_files.py",
         "        if there is None or there.content_id != file.content_id:",
         "        if False:",
         "test_nothing_is_overwritten_the_same_bytes_are_as_good_and_the_rest_goes_on",
     ),
     _defence(
-        "peer/beneath.py",
+        "peer/disk/beneath.py",
         "    flags |= os.O_NOFOLLOW | os.O_CLOEXEC",
         "    flags |= os.O_CLOEXEC",
         "test_no_link_leads_outside",
     ),
     _defence(
-        "peer/small_files.py",
+        "peer/sets/small_files.py",
         "        descriptor = rooted.create_nameless(self._root, parent)\n        if descriptor is None:\n",
         "        descriptor = rooted.create_file(self._root, file.path)\n        if descriptor is None:\n",
         "test_kill_9_at_any_time_leaves_no_half_file_under_a_final_name_and_all_that_was_acknowledged",
     ),
     _defence(
-        "peer/set_listing.py",
+        "peer/sets/set_listing.py",
         "            broken = len(files) < len(response.files)\n",
         "            broken = False\n",
         "test_a_neighbours_list_that_is_none_is_begun_again_at_central_and_nothing_comes_twice",
@@ -707,7 +711,7 @@ DEFENCES = (
         "test_a_peer_that_others_reach_is_kept_and_marked_and_its_files_stay",
     ),
     _defence(
-        "peer/probing.py",
+        "peer/relays/probing.py",
         "= [attached] if self._relaying.is_here(suspect.peer_id) else []",
         "= []",
         "test_a_hidden_peer_that_only_central_does_not_hear_is_kept_and_gives_through_its_relay",
@@ -719,7 +723,7 @@ DEFENCES = (
         "test_a_time_of_day_that_jumps_by_an_hour_ends_no_session",
     ),
     _defence(
-        "peer/channels.py",
+        "peer/links/channels.py",
         "self._opened(address, CENTRAL_MESSAGE, name, back_soon=True)",
         "self._opened(address, CENTRAL_MESSAGE, name)",
         "test_central_is_tried_every_half_second_whatever_the_channels_backoff",
@@ -734,7 +738,7 @@ DEFENCES = (
         ),
     ),
     _defence(
-        "peer/backoff.py",
+        "peer/links/backoff.py",
         "return random.uniform(FIRST_BACKOFF / 2, min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 10)))",
         "return min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 10))",
         "test_a_herd_spreads",
@@ -785,7 +789,7 @@ DEFENCES = (
         "test_central_answers_a_publication_when_its_journal_is_synced",
     ),
     _defence(
-        "peer/partial.py",
+        "peer/fetching/partial.py",
         "                os.fsync(descriptor)\n",
         "                pass\n",
         "test_a_copy_is_confirmed_when_its_bytes_its_name_and_its_record_are_synced",
@@ -812,13 +816,13 @@ DEFENCES = (
         "test_a_central_whose_sync_fails_refuses_stays_and_goes_on",
     ),
     _defence(
-        "peer/partial.py",
+        "peer/fetching/partial.py",
         "            raise disk_error(error, self.directory) from error\n",
         "            raise\n",
         "test_trouble_with_the_disk_is_said_in_a_sentence_and_what_is_there_stays",
     ),
     _defence(
-        "peer/partial.py",
+        "peer/fetching/partial.py",
         "            except OSError:\n                self._remove()\n                raise\n",
         "            except OSError:\n                raise\n",
         "test_a_failed_sync_is_not_trusted_a_second_time",
@@ -864,18 +868,18 @@ DEFENCES = (
         "test_what_is_not_centrals_answer_is_not_believed_and_the_backup_carries",
     ),
     _defence(
-        "peer/carried_central.py",
+        "peer/directory/carried_central.py",
         "            self.carriers.rest(carrier)\n            why",
         "            await asyncio.sleep(600)\n            why",
         "test_a_carrier_that_brings_nothing_is_passed_over",
         also=(
             Piece(
-                "peer/carried_central.py",
+                "peer/directory/carried_central.py",
                 "await first_success(attempts, PATIENCE)",
                 "await first_success(attempts, 600.0)",
             ),
             Piece(
-                "peer/carried_central.py",
+                "peer/directory/carried_central.py",
                 "            if self.carriers.clock() - began > 0.9 * PATIENCE:",
                 "            if False:",
             ),
@@ -891,7 +895,7 @@ DEFENCES = (
         "test_beats_of_before_a_restart_change_nothing_after_it",
     ),
     _defence(
-        "peer/logins.py",
+        "peer/directory/logins.py",
         "        if self._open is not None and self.unanswered:",
         "        if False:",
         "test_a_login_without_an_answer_is_asked_again_as_it_was",
@@ -930,36 +934,40 @@ DEFENCES = (
     ),
     # 48: dialling back
     _defence(
-        "peer/dial_back.py",
+        "peer/relays/dial_back.py",
         "if port and host is not None and any(numeric(one) == host for one in hosts):",
         "if port:",
         "test_the_address_that_the_call_comes_from_is_dialled_and_no_other",
         also=(
             Piece(
-                "peer/dial_back.py", "join_address(str(host), port)", "join_address(hosts[0] if hosts else name, port)"
+                "peer/relays/dial_back.py",
+                "join_address(str(host), port)",
+                "join_address(hosts[0] if hosts else name, port)",
             ),
         ),
     ),
     _defence(
-        "peer/dial_back.py",
+        "peer/relays/dial_back.py",
         "if port and host is not None and any(numeric(one) == host for one in hosts):",
         "if port:",
         "test_not_one_packet_reaches_a_canary_whatever_a_caller_names",
         also=(
             Piece(
-                "peer/dial_back.py", "join_address(str(host), port)", "join_address(hosts[0] if hosts else name, port)"
+                "peer/relays/dial_back.py",
+                "join_address(str(host), port)",
+                "join_address(hosts[0] if hosts else name, port)",
             ),
         ),
     ),
     _defence(
-        "peer/channels.py",
+        "peer/links/channels.py",
         "channel = open_channel(address, PEER_MESSAGE, material, peer_name(peer_id), alone=True)",
         "channel = open_channel(address, PEER_MESSAGE, None, peer_name(peer_id), alone=True)",
         "test_who_answers_at_an_address_has_to_be_the_one_who_named_it",
     ),
     # 49: a relay is no proxy
     _defence(
-        "peer/relaying.py",
+        "peer/relays/relaying.py",
         """        attached = self._users.get(holder)
         if attached is None:
             raise Unreachable("that peer is not attached to this one, which asks nobody else")
@@ -971,7 +979,7 @@ DEFENCES = (
         "test_an_invitation_is_good_once_for_the_one_that_was_invited",
     ),
     _defence(
-        "peer/relaying.py",
+        "peer/relays/relaying.py",
         """        caller().check_is(checks.peer_id(first.peer_id, "peer_id"))
 """,
         "",
@@ -979,19 +987,19 @@ DEFENCES = (
     ),
     # 50: a relay's shares
     _defence(
-        "peer/relaying.py",
+        "peer/relays/relaying.py",
         "        if not self._slots.take(asker, holder):\n",
         "        if not self._slots.take(secrets.token_hex(4), holder):\n",
         "test_who_is_over_its_share_is_told_when_to_come_back_and_others_are_unharmed",
     ),
     _defence(
-        "peer/relay_shares.py",
+        "peer/relays/relay_shares.py",
         "if used > _OPEN * self._most and held > amount and held > self._most // (others + 2):",
         "if False:",
         "test_whoever_comes_last_finds_something_however_greedy_the_others_are",
     ),
     _defence(
-        "peer/relaying.py",
+        "peer/relays/relaying.py",
         "elif first.peer_id not in self._users and not self._places.take(first.peer_id):",
         "elif False:",
         "test_so_many_peers_are_attached",
@@ -1004,20 +1012,20 @@ DEFENCES = (
     ),
     # 51: a relay that lies or goes
     _defence(
-        "peer/lines.py",
+        "peer/fetching/lines.py",
         "        if way is None or way.how is not How.RELAYED:\n            return False\n",
         "        if True:\n            return False\n",
         "test_a_relay_that_flips_a_bit_is_found_out_the_other_taken_and_the_holder_not_accused",
     ),
     _defence(
-        "peer/lines.py",
+        "peer/fetching/lines.py",
         "for ways in ([working] if working else [], pushed, by_relay):",
         "for ways in ([working] if working else pushed or by_relay,):",
         "test_a_relay_that_goes_in_the_middle_is_replaced_by_the_other",
     ),
     # 52: an entrance
     _defence(
-        "peer/enrolling.py",
+        "peer/membership/enrolling.py",
         "open_channel(address, CENTRAL_MESSAGE, material, central_name(network_id))",
         "open_channel(address, CENTRAL_MESSAGE)",
         "test_who_takes_centrals_place_is_not_told_the_secret",
@@ -1047,57 +1055,57 @@ DEFENCES = (
         "test_strangers_that_use_up_what_a_host_may_ask_keep_no_member_of_it_from_renewing",
     ),
     _defence(
-        "peer/enrolling.py",
+        "peer/membership/enrolling.py",
         "        except (errors.Unreachable, errors.Busy) as error:\n",
         "        except errors.Unreachable as error:\n",
         "test_strangers_that_use_up_what_a_host_may_ask_keep_no_member_of_it_from_renewing",
     ),
     _defence(
-        "peer/entrance.py",
+        "peer/membership/entrance.py",
         "async with asyncio.timeout(limits.silent):",
         "async with asyncio.timeout(None):",
         "test_who_says_nothing_costs_central_no_connection_and_is_sent_away",
     ),
     _defence(
-        "peer/entrance.py",
+        "peer/membership/entrance.py",
         "async with asyncio.timeout(limits.longest):",
         "async with asyncio.timeout(None):",
         "test_a_connection_is_ended_when_its_time_is_over_whether_something_passes_or_not",
         "test_who_reads_nothing_is_sent_away",
     ),
     _defence(
-        "peer/entrance.py",
+        "peer/membership/entrance.py",
         "_pipe(reader, central, limits.to_central - len(hello))",
         "_pipe(reader, central, 1 << 60)",
         "test_who_sends_for_ever_brings_central_a_few_kibibytes",
     ),
     _defence(
-        "peer/entrance.py",
+        "peer/membership/entrance.py",
         "_pipe(answers, writer, limits.to_newcomer)",
         "_pipe(answers, writer, 1 << 60)",
         "test_what_answers_for_ever_is_cut_off",
     ),
     _defence(
-        "peer/entrance.py",
+        "peer/membership/entrance.py",
         "held.total() >= AT_ONCE or held[host] >= AT_ONCE_EACH",
         "held.total() >= AT_ONCE",
         "test_a_host_that_opens_a_thousand_connections_gets_a_few_and_keeps_no_newcomer_out",
     ),
     _defence(
-        "peer/entrance.py",
+        "peer/membership/entrance.py",
         "held.total() >= AT_ONCE or held[host] >= AT_ONCE_EACH",
         "held[host] >= AT_ONCE_EACH",
         "test_many_hosts_together_get_so_many_connections",
     ),
     _defence(
-        "peer/entrance.py",
+        "peer/membership/entrance.py",
         "elif self._gate.take(address, self._clock()):",
         "elif False:",
         "test_so_many_connections_come_in_a_while_however_short_they_are",
     ),
     # 54: without central
     _defence(
-        "peer/swarm.py",
+        "peer/fetching/swarm.py",
         '                log.debug("central names no holders: %s", error)\n                continue\n',
         "                raise\n",
         "test_a_download_of_which_a_tenth_is_there_when_central_is_killed_completes",
@@ -1105,13 +1113,13 @@ DEFENCES = (
     ),
     # 55: what a crash leaves of a download
     _defence(
-        "peer/partial.py",
+        "peer/fetching/partial.py",
         "                if manifest.verifies(index, os.pread(descriptor, length, offset)):",
         "                if True:",
         "test_whatever_a_crash_left_only_right_blocks_are_trusted",
     ),
     _defence(
-        "peer/partial.py",
+        "peer/fetching/partial.py",
         "                    found.append(index)\n",
         "                    pass\n",
         "test_a_download_goes_on_after_kill_9_with_what_was_on_disk",

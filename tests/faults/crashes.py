@@ -18,7 +18,7 @@ from core.manifest import manifest_of
 from core.rpc import CENTRAL_MESSAGE, open_channel
 from core.signing import new_request_id, sign_request
 from peer.commands.client import Daemon
-from peer.partial import WRITE_OUT
+from peer.fetching.partial import WRITE_OUT
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryStub
 from relevo.v1.content_pb2 import FileEntry

@@ -11,10 +11,10 @@ from bench.programs import Failed
 from core.certificates import Authority, Kind, Subject
 from core.identity import Identity
 from core.trust import Trust
-from peer.channels import Channels
-from peer.credentials import Credentials
-from peer.membership import Membership
-from peer.session import Introduction, Session
+from peer.directory.session import Introduction, Session
+from peer.links.channels import Channels
+from peer.links.credentials import Credentials
+from peer.membership.membership import Membership
 from tests.faults.network import Network, programs
 
 PEERS = 1000

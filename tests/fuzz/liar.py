@@ -15,8 +15,8 @@ from core.identity import Identity
 from core.manifest import manifest_of
 from core.status import to_status
 from core.times import to_duration
-from peer.block_sets import from_bitmap, lowest
-from peer.reaching import BLOCK_KEY
+from peer.fetching.block_sets import from_bitmap, lowest
+from peer.fetching.reaching import BLOCK_KEY
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import content_pb2 as content
 from relevo.v1 import peer_relay_pb2 as relay

@@ -17,7 +17,7 @@ from core.tokens import JoinToken
 from core.trust import Trust
 from peer.library import Library, LibrarySettings
 from peer.library.hashing import Hasher, hash_part
-from peer.membership import Membership
+from peer.membership.membership import Membership
 from relevo.v1 import enrolment_pb2
 from relevo.v1.enrolment_pb2_grpc import EnrolmentServicer, add_EnrolmentServicer_to_server
 

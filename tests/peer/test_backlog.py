@@ -5,11 +5,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.backlog import Backlog
-from peer.differences import Published
+from peer.directory.backlog import Backlog
+from peer.directory.differences import Published
+from peer.directory.refusals import Refusals
+from peer.disk.rooted import Stamp
 from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
-from peer.refusals import Refusals
-from peer.rooted import Stamp
 
 SHARED, ELSEWHERE, STORE = Path("/shared"), Path("/home/user"), Path("/home/store")
 STAMP = Stamp(1, 2, 3)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import errors
-from peer.backoff import FIRST_BACKOFF, LAST_BACKOFF, LAST_REFUSED_BACKOFF, REFUSED_BACKOFF, jittered, login_pause
+from peer.links.backoff import FIRST_BACKOFF, LAST_BACKOFF, LAST_REFUSED_BACKOFF, REFUSED_BACKOFF, jittered, login_pause
 
 
 @given(st.integers(0, 10_000))

@@ -5,7 +5,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.block_answers import BlockAnswer, decoded, encoded
+from peer.fetching.block_answers import BlockAnswer, decoded, encoded
 from relevo.v1.peer_relay_pb2 import GetBlockResponse
 
 INDEXES = st.integers(0, 2**32 - 1)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.block_sets import every, from_bitmap, lowest, set_of, to_bitmap
+from peer.fetching.block_sets import every, from_bitmap, lowest, set_of, to_bitmap
 
 MOST = 300
 sets = st.sets(st.integers(0, MOST - 1))

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from peer.budget import Budget
+from peer.fetching.budget import Budget
 from tests.examples import examples
 
 MOST = 8

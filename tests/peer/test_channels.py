@@ -13,9 +13,9 @@ from core.identity import Identity
 from core.rpc import Server
 from core.status import from_rpc_error
 from core.tls import server_credentials
-from peer import channels as module
-from peer.channels import Channels
-from peer.credentials import Credentials
+from peer.links import channels as module
+from peer.links.channels import Channels
+from peer.links.credentials import Credentials
 from relevo.v1.peer_relay_pb2 import GetManifestRequest, GetManifestResponse
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayServicer, add_PeerRelayServicer_to_server
 

@@ -18,11 +18,11 @@ import pytest
 from core.content import Layout
 from core.errors import AlreadyExists
 from core.manifest import manifest_of
-from peer import rooted
+from peer.disk import rooted
+from peer.disk.listed import as_listed, listed_name, listed_path
+from peer.fetching.partial import Partial
+from peer.fetching.targets import existing_manifest
 from peer.library import Library, LibrarySettings
-from peer.listed import as_listed, listed_name, listed_path
-from peer.partial import Partial
-from peer.targets import existing_manifest
 
 _SERVER = Path(__file__).with_name("folding_fs.py")
 _DETACH = 2

@@ -66,7 +66,7 @@ async def network(tmp_path):
 @pytest.fixture
 def _patient(monkeypatch):
     """However loaded the machine is, a neighbour answers before central is asked beside it."""
-    monkeypatch.setattr("peer.routes.PATIENCE", 20.0)
+    monkeypatch.setattr("peer.directory.routes.PATIENCE", 20.0)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from core.errors import Busy, InvalidInput
-from peer import dial_back
-from peer.channels import Channels
-from peer.dial_back import MOST_TRIED, DialBack
-from peer.dialling import Dialler
+from peer.links.channels import Channels
+from peer.links.dialling import Dialler
+from peer.relays import dial_back
+from peer.relays.dial_back import MOST_TRIED, DialBack
 from relevo.v1.peer_relay_pb2 import DialBackRequest
 
 ANA = "a" * 52

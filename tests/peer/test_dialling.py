@@ -7,13 +7,13 @@ import socket
 import pytest
 
 from core import errors
-from peer import dialling as module
-from peer.channels import Channels
-from peer.contacts import Contact
-from peer.dialling import Dialler
-from peer.lines import Line
-from peer.reaching import Reach
-from peer.routes import Routes
+from peer.directory.routes import Routes
+from peer.fetching.lines import Line
+from peer.fetching.reaching import Reach
+from peer.links import dialling as module
+from peer.links.channels import Channels
+from peer.links.contacts import Contact
+from peer.links.dialling import Dialler
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Neighbours, PeerInfo
 from relevo.v1.peer_relay_pb2 import GetManifestRequest

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from core.content import MAX_BLOCK, Layout
-from peer import candidates, steps
-from peer.budget import Budget
-from peer.download import Download, DownloadLimits
-from peer.pace import Pace, PaceLimits
+from peer.fetching import candidates, steps
+from peer.fetching.budget import Budget
+from peer.fetching.download import Download, DownloadLimits
+from peer.fetching.pace import Pace, PaceLimits
 from tests.examples import examples
 
 BLOCK = 64 * 1024
@@ -698,7 +698,7 @@ def test_a_second_answer_that_comes_while_the_first_is_checked_is_not_stored():
 @pytest.mark.parametrize("most", [1, 4])
 @pytest.mark.parametrize("silent", [True, False])
 def test_one_that_fetches_too_and_fails_again_and_again_is_given_up_until_it_joins_again(monkeypatch, silent, most):
-    monkeypatch.setattr("peer.download._MOST_FAILURES", most)
+    monkeypatch.setattr("peer.fetching.download._MOST_FAILURES", most)
     download, now, ended, dropped = start(9), 0.0, [], []
     waiting = join(download, "p", complete=False)
     while not dropped:

@@ -8,9 +8,9 @@ import pytest
 from core import errors
 from core.identity import Identity
 from core.rpc import Server
-from peer.central_time import CentralTime
-from peer.enrolling import Enrolling
-from peer.joining import HOW_TO_JOIN, joined
+from peer.directory.central_time import CentralTime
+from peer.membership.enrolling import Enrolling
+from peer.membership.joining import HOW_TO_JOIN, joined
 from peer.settings import ServeSettings, recall
 
 NOBODY = "127.0.0.2:1"

@@ -13,10 +13,10 @@ from core.addresses import split_address
 from core.identity import Identity
 from core.rpc import Server
 from core.tls import server_credentials
-from peer import entrance as module
-from peer.central_time import CentralTime
-from peer.enrolling import Enrolling
-from peer.entrance import AT_ONCE, AT_ONCE_EACH, Entrance, EntranceLimits
+from peer.directory.central_time import CentralTime
+from peer.membership import entrance as module
+from peer.membership.enrolling import Enrolling
+from peer.membership.entrance import AT_ONCE, AT_ONCE_EACH, Entrance, EntranceLimits
 from relevo.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from tests.network import eventually
 from tests.peer.conftest import EnrolmentBench

@@ -11,16 +11,16 @@ from core import errors
 from core.content import MAX_SMALL
 from core.manifest import manifest_of
 from core.rpc import Server
-from peer.channels import Channels
-from peer.contacts import Contact, Holder
-from peer.dialling import Dialler
-from peer.gatherer import Gatherer, GatherSettings
-from peer.gathering import GatherLimits
-from peer.limiter import Limiter
-from peer.pieces import Allowance, unlimited
-from peer.reaching import Reach
+from peer.fetching.pieces import Allowance, unlimited
+from peer.fetching.reaching import Reach
+from peer.giving.serving import Serving
+from peer.links.channels import Channels
+from peer.links.contacts import Contact, Holder
+from peer.links.dialling import Dialler
+from peer.links.limiter import Limiter
 from peer.relay_servicer import RelayServicer
-from peer.serving import Serving
+from peer.sets.gatherer import Gatherer, GatherSettings
+from peer.sets.gathering import GatherLimits
 from relevo.v1 import peer_relay_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from peer.gathering import Gathering, GatherLimits
+from peer.sets.gathering import Gathering, GatherLimits
 
 KIB = 1024
 LIMITS = GatherLimits(window=2, contents=3, first_bytes=4 * KIB, most_bytes=16 * KIB, patience=3.0)

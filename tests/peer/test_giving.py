@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from core.shares import Shares
-from peer import choice, giving
-from peer.block_sets import set_of
-from peer.choice import Ask
-from peer.giving import Gift, Giving
+from peer.fetching.block_sets import set_of
+from peer.giving import choice, giving
+from peer.giving.choice import Ask
+from peer.giving.giving import Gift, Giving
 from tests.examples import examples
 
 CALLERS = ("ana", "bo", "cy", "di")

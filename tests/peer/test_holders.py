@@ -6,14 +6,14 @@ from collections import deque
 import pytest
 
 from core import errors
-from peer import contacts
-from peer.channels import Channels
-from peer.contacts import Contact
-from peer.finder import Finder
-from peer.holders import HOLDER_PAGES, Holders
-from peer.reaching import Reach
-from peer.routes import Routes
-from peer.ways import Taken, Way
+from peer.directory.routes import Routes
+from peer.directory.ways import Taken, Way
+from peer.fetching.finder import Finder
+from peer.fetching.holders import HOLDER_PAGES, Holders
+from peer.fetching.reaching import Reach
+from peer.links import contacts
+from peer.links.channels import Channels
+from peer.links.contacts import Contact
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Holder, PeerInfo
 from relevo.v1.peer_control_pb2 import RouteKind

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import NotPossible
-from peer.journal import REMEMBERED, Accepted, Journal
+from peer.work.journal import REMEMBERED, Accepted, Journal
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,7 +100,7 @@ def test_a_disk_that_fails_is_one_sentence(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from peer.journal import Accepted, Journal
+from peer.work.journal import Accepted, Journal
 journal = Journal(Path(sys.argv[1]))
 journal.open()
 for name in ("a", "b"):

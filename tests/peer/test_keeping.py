@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from core import errors
-from peer.journal import Accepted, Journal
-from peer.keeping import Keeping
-from peer.orders import Way, order_of
-from peer.set_progress import SetProgress
-from peer.transfers import Kind, State, Transfers
-from peer.turns import Priority
+from peer.sets.set_progress import SetProgress
+from peer.work.journal import Accepted, Journal
+from peer.work.keeping import Keeping
+from peer.work.orders import Way, order_of
+from peer.work.transfers import Kind, State, Transfers
+from peer.work.turns import Priority
 from relevo.v1.peer_control_pb2 import DownloadOptions, StartDownloadRequest, StartSetDownloadRequest
 
 NOW = 1_700_000_000.5

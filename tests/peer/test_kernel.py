@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from peer import kernel
+from peer.disk import kernel
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from peer.contacts import Contact
-from peer.last_neighbours import MOST, LastNeighbours
+from peer.directory.last_neighbours import MOST, LastNeighbours
+from peer.links.contacts import Contact
 from relevo.v1.content_pb2 import Neighbours, PeerInfo
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from core.errors import Busy
-from peer.limiter import Limiter
+from peer.links.limiter import Limiter
 
 KIB = 1024
 

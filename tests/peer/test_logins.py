@@ -5,8 +5,8 @@ import pytest
 from core import errors
 from core.identity import Identity
 from core.signing import WINDOW_SECONDS
-from peer.central_time import CentralTime
-from peer.logins import Introduction, Logins
+from peer.directory.central_time import CentralTime
+from peer.directory.logins import Introduction, Logins
 from relevo.v1 import central_directory_pb2 as pb2
 
 

@@ -9,9 +9,9 @@ import pytest
 from core import errors
 from core.signing import AnswerSigner, sign_request
 from core.status import to_status
-from peer import carried_central, detour
-from peer.carriers import LONG_REST
-from peer.carrying import DirectCarrier
+from peer.directory import carried_central, detour
+from peer.directory.carriers import LONG_REST
+from peer.relays.carrying import DirectCarrier
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import SignedAnswer
 from tests.door import DoorNetwork, at, lists, via

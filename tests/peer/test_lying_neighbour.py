@@ -13,16 +13,16 @@ from core.identity import Identity
 from core.manifest import manifest_of
 from core.rpc import Server
 from core.signing import sign_request
-from peer import routes
-from peer.channels import Channels
-from peer.dialling import Dialler
-from peer.holders import Holders
-from peer.progress import Progress
-from peer.reaching import Reach
+from peer.directory import routes
+from peer.directory.routes import LONG_REST, REST, Routes
+from peer.fetching.holders import Holders
+from peer.fetching.progress import Progress
+from peer.fetching.reaching import Reach
+from peer.fetching.transfer import Downloader, DownloadSettings, FetchRequest
+from peer.giving.serving import Serving
+from peer.links.channels import Channels
+from peer.links.dialling import Dialler
 from peer.relay_servicer import RelayServicer
-from peer.routes import LONG_REST, REST, Routes
-from peer.serving import Serving
-from peer.transfer import Downloader, DownloadSettings, FetchRequest
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server

@@ -10,7 +10,7 @@ from core.errors import Unreachable
 from core.identity import Identity
 from core.rpc import Server
 from core.tls import Material, server_credentials
-from peer.meeting import Meeting
+from peer.links.meeting import Meeting
 
 ANA = Identity.generate()
 

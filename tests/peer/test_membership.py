@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from core.errors import Corrupt, InvalidInput, NotPossible
 from core.identity import Identity
 from core.trust import Trust
-from peer.central_time import CentralTime
-from peer.credentials import Credentials
-from peer.joining import joined
-from peer.membership import Membership, answered, load, save
+from peer.directory.central_time import CentralTime
+from peer.links.credentials import Credentials
+from peer.membership.joining import joined
+from peer.membership.membership import Membership, answered, load, save
 from peer.settings import ServeSettings, recall
 
 ROOT = Path(__file__).parents[2]
@@ -169,8 +169,8 @@ JOINS_AND_IS_KILLED = """
 import asyncio, os, signal, sys, time
 from pathlib import Path
 from core.identity import Identity
-from peer.central_time import CentralTime
-from peer.joining import joined
+from peer.directory.central_time import CentralTime
+from peer.membership.joining import joined
 from peer.settings import ServeSettings
 
 home, token, left = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

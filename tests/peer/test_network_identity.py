@@ -18,9 +18,9 @@ from core.connections import congestion_control, connections_to
 from core.identity import Identity
 from core.rpc import open_channel
 from peer.daemon import running_peer
-from peer.membership import Membership, load, save
+from peer.membership.membership import Membership, load, save
 from peer.settings import ServeSettings, control_address, recall
-from peer.transfers import State
+from peer.work.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry
 from relevo.v1.peer_control_pb2 import GetStatusRequest
@@ -147,7 +147,7 @@ def aged(network, identity, days):
 
 
 async def test_a_token_is_needed_once_and_neighbours_know_each_other_by_their_ids(network, tmp_path, monkeypatch):
-    monkeypatch.setattr("peer.routes.PATIENCE", 20.0)  # so that a busy machine has nobody else asked
+    monkeypatch.setattr("peer.directory.routes.PATIENCE", 20.0)  # so that a busy machine has nobody else asked
     await network.open()
     identity = await network.joined("ana", {"a.txt": b"ana's"})
     ben = await network.join("ben")

@@ -4,7 +4,7 @@ import heapq
 
 import pytest
 
-from peer.pace import Pace, PaceLimits
+from peer.fetching.pace import Pace, PaceLimits
 
 MIB = 1 << 20
 CHUNK = 64 << 10

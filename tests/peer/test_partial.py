@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from core import errors
 from core.content import Layout
 from core.manifest import manifest_of
-from peer import rooted
-from peer.partial import SLICE, Partial, partial_name
-from peer.targets import existing_manifest, remove_leftover
+from peer.disk import rooted
+from peer.fetching.partial import SLICE, Partial, partial_name
+from peer.fetching.targets import existing_manifest, remove_leftover
 from tests.examples import examples
 
 BLOCK = 64 * 1024
@@ -143,8 +143,8 @@ def test_the_disk_is_kept_busy_while_blocks_come_so_that_the_sync_at_the_end_is_
         begun.append(descriptor)
         return errno.ENOSYS  # where the system has no such call, nothing else changes
 
-    monkeypatch.setattr("peer.partial.WRITE_OUT", 3 * BLOCK)
-    monkeypatch.setattr("peer.partial.start_writing", start_writing)
+    monkeypatch.setattr("peer.fetching.partial.WRITE_OUT", 3 * BLOCK)
+    monkeypatch.setattr("peer.fetching.partial.start_writing", start_writing)
     fill(tmp_path)
     assert len(begun) == len(DATA) // (3 * BLOCK)
     assert (tmp_path / NAME).read_bytes() == DATA

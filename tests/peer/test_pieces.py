@@ -8,9 +8,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from core.content import Layout
 from core.errors import Busy, Unreachable
-from peer.block_answers import BlockAnswer
-from peer.limiter import Limiter
-from peer.pieces import Allowance, unlimited, whole_block
+from peer.fetching.block_answers import BlockAnswer
+from peer.fetching.pieces import Allowance, unlimited, whole_block
+from peer.links.limiter import Limiter
 from relevo.v1.peer_relay_pb2 import BlockSet, GetBlockRequest
 
 KIB = 1024

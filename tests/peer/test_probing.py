@@ -15,14 +15,14 @@ from core.life import check_proof, prove
 from core.rpc import Server
 from core.status import from_rpc_error
 from core.times import to_duration
-from peer.answering import Answering
-from peer.attachment import Attachment
-from peer.channels import Channels
-from peer.probing import MOST_PROBES, Prober
+from peer.directory.routes import Routes
+from peer.giving.answering import Answering
+from peer.giving.serving import Serving
+from peer.links.channels import Channels
 from peer.relay_servicer import RelayServicer
-from peer.relaying import Relaying
-from peer.routes import Routes
-from peer.serving import Serving
+from peer.relays.attachment import Attachment
+from peer.relays.probing import MOST_PROBES, Prober
+from peer.relays.relaying import Relaying
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server

@@ -2,8 +2,8 @@
 
 import pytest
 
-from peer.contacts import Contact
-from peer.progress import Progress
+from peer.fetching.progress import Progress
+from peer.links.contacts import Contact
 
 ANN = Contact("ann", "Ann", ("127.0.0.1:1",))
 

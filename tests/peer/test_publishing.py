@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from core import errors
 from core.rpc import Server
-from peer import publishing as publishing_module
-from peer.channels import Channels
-from peer.differences import MAX_BATCH_BYTES, MAX_ITEMS, Batch, Published, differences
+from peer.directory import publishing as publishing_module
+from peer.directory.differences import MAX_BATCH_BYTES, MAX_ITEMS, Batch, Published, differences
+from peer.directory.logins import Login
+from peer.directory.publishing import Publisher
 from peer.library import LibraryFile
 from peer.library.holdings import Touched
 from peer.library.index import Index
 from peer.library.record import Record
-from peer.logins import Login
-from peer.publishing import Publisher
+from peer.links.channels import Channels
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
 from relevo.v1.content_pb2 import LeaseTerms

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peer.rate_limit import LEAST_PIECE, RateLimit
+from peer.links.rate_limit import LEAST_PIECE, RateLimit
 from tests.examples import examples
 
 KIB, MIB = 1024, 1 << 20

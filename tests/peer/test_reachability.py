@@ -2,7 +2,7 @@
 
 import pytest
 
-from peer.reachability import Found, Judge, Pauses, Reachability
+from peer.relays.reachability import Found, Judge, Pauses, Reachability
 
 TIMES = Pauses()
 WORKED, FAILED, NONE_TRIED = Found(1, worked=True), Found(2, worked=False), Found(0, worked=False)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from peer import reflink
+from peer.disk import reflink
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.relay_shares import RelayShares
+from peer.relays.relay_shares import RelayShares
 
 
 def greedy(shares, asker, holder="uma", amount=1):

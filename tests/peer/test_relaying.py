@@ -9,11 +9,11 @@ import pytest
 from core import errors
 from core.rpc import DELIVER, PEER_DELIVERY, PEER_REQUEST, Server, open_channel
 from core.status import from_rpc_error
-from peer.attachment import Attachment
-from peer.channels import RelayStub
+from peer.giving.serving import Serving
+from peer.links.channels import RelayStub
 from peer.relay_servicer import RelayServicer
-from peer.relaying import Relaying
-from peer.serving import Serving
+from peer.relays.attachment import Attachment
+from peer.relays.relaying import Relaying
 from peer.settings import RelayLimits
 from relevo.v1 import peer_relay_pb2 as pb2
 from relevo.v1.content_pb2 import PeerInfo

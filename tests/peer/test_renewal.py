@@ -9,10 +9,10 @@ import pytest
 
 from core import errors
 from core.identity import Identity
-from peer.central_time import CentralTime
-from peer.credentials import Credentials
-from peer.enrolling import Enrolling
-from peer.renewal import Pace, Renewal
+from peer.directory.central_time import CentralTime
+from peer.links.credentials import Credentials
+from peer.membership.enrolling import Enrolling
+from peer.membership.renewal import Pace, Renewal
 
 AWAY = errors.Unreachable("central at 127.0.0.1:7400 does not answer")
 PACE = Pace(first=(1.0, 1.0), again=30.0, longest=100.0, look=0.005)

@@ -6,11 +6,11 @@ import pytest
 
 from core import errors
 from core.rpc import Server
-from peer import reporting
-from peer.channels import Channels
-from peer.holders import Holders
-from peer.reporting import MOST_WAITING, Reporter
-from peer.routes import Routes
+from peer.directory import reporting
+from peer.directory.reporting import MOST_WAITING, Reporter
+from peer.directory.routes import Routes
+from peer.fetching.holders import Holders
+from peer.links.channels import Channels
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
 from relevo.v1.content_pb2 import Holder, PeerInfo

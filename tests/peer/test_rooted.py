@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import AlreadyExists, InvalidInput, NotPossible
-from peer import beneath, kernel, rooted
+from peer.disk import beneath, kernel, rooted
 
 
 @pytest.fixture(params=["by the kernel", "by walking"], autouse=True)

@@ -8,13 +8,13 @@ import pytest
 
 from core import errors
 from core.rpc import Server
-from peer import routes as module
-from peer.carrying import DirectCarrier, Joined
-from peer.channels import Channels
-from peer.racing import first_success
+from peer.directory import routes as module
+from peer.directory.routes import PATIENCE, REST, TIMEOUT, Routes
+from peer.giving.serving import Serving
+from peer.links.channels import Channels
+from peer.links.racing import first_success
 from peer.relay_servicer import RelayServicer
-from peer.routes import PATIENCE, REST, TIMEOUT, Routes
-from peer.serving import Serving
+from peer.relays.carrying import DirectCarrier, Joined
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
 from relevo.v1.content_pb2 import CatalogueFile, Neighbours, PeerInfo

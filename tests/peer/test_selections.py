@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from core.names import path_problem
-from peer.selections import Selection, fixed_parts, is_pattern
+from peer.sets.selections import Selection, fixed_parts, is_pattern
 
 PARTS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="/\\"), min_size=1)
 PATHS = st.lists(PARTS, min_size=1, max_size=5).map("/".join).filter(lambda path: not path_problem(path))

@@ -13,12 +13,12 @@ from core.content import MAX_SMALL
 from core.manifest import checked_root, manifest_of
 from core.rpc import Server
 from core.status import from_rpc_error
-from peer.limiter import Limiter
-from peer.reaching import BLOCK_KEY
+from peer.fetching.reaching import BLOCK_KEY
+from peer.giving.sending import Sending
+from peer.giving.serving import MOST_BITMAP, MOST_CONTENTS, Serving, Wanted
+from peer.giving.unfinished import Unfinished
+from peer.links.limiter import Limiter
 from peer.relay_servicer import LONGEST_WAIT, RelayServicer
-from peer.sending import Sending
-from peer.serving import MOST_BITMAP, MOST_CONTENTS, Serving, Wanted
-from peer.unfinished import Unfinished
 from relevo.v1 import central_directory_pb2 as central_pb2
 from relevo.v1 import peer_relay_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayStub, add_PeerRelayServicer_to_server

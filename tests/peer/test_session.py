@@ -12,10 +12,10 @@ from core.identity import Identity
 from core.rpc import Server
 from core.signing import check_signed
 from core.times import to_duration
-from peer import session as module
-from peer.channels import Channels
-from peer.logins import LOGIN_METHOD, Introduction
-from peer.session import Session
+from peer.directory import session as module
+from peer.directory.logins import LOGIN_METHOD, Introduction
+from peer.directory.session import Session
+from peer.links.channels import Channels
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.central_directory_pb2_grpc import CentralDirectoryServicer, add_CentralDirectoryServicer_to_server
 from relevo.v1.content_pb2 import LeaseTerms, Neighbours, PeerInfo
@@ -276,7 +276,7 @@ async def test_a_heartbeat_moves_to_a_new_connection_without_being_missed(stage)
 
 
 async def test_a_heartbeat_that_cannot_move_yet_stays_where_it_is(stage, monkeypatch):
-    monkeypatch.setattr("peer.heartbeat.MOVE_AGAIN", 0.01)
+    monkeypatch.setattr("peer.directory.heartbeat.MOVE_AGAIN", 0.01)
     session = stage.session()
     async with running(session), asyncio.timeout(10):
         await session.wait_live()
@@ -444,7 +444,7 @@ async def test_a_logout_without_central_is_not_confirmed_and_does_not_hang(stage
 
 
 async def test_a_refusal_is_told_and_tried_again_slowly(stage, monkeypatch):
-    monkeypatch.setattr("peer.backoff.REFUSED_BACKOFF", 0.01)
+    monkeypatch.setattr("peer.links.backoff.REFUSED_BACKOFF", 0.01)
     stage.central.login_error = errors.InvalidInput("name", "a peer's name has 1 to 64 characters")
     session = stage.session()
     async with running(session), asyncio.timeout(10):
@@ -474,7 +474,7 @@ async def test_a_central_that_forgets_each_session_at_once_is_not_stormed_with_l
         tried_slowly.set()
         return 3600.0
 
-    monkeypatch.setattr("peer.session.login_pause", pause)
+    monkeypatch.setattr("peer.directory.session.login_pause", pause)
     stage.central.forgets = True
     async with running(stage.session()), asyncio.timeout(10):
         await tried_slowly.wait()

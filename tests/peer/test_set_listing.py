@@ -7,9 +7,9 @@ import pytest
 from core import errors
 from core.content import digest
 from core.names import folded
-from peer import set_listing
-from peer.selections import Entry, Selection
-from peer.set_listing import entries
+from peer.sets import set_listing
+from peer.sets.selections import Entry, Selection
+from peer.sets.set_listing import entries
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import CatalogueFile
 

@@ -14,14 +14,14 @@ import pytest
 from core.content import Layout
 from core.manifest import manifest_of
 from core.rpc import Server
-from peer.channels import Channels
-from peer.contacts import Contact, Holder
-from peer.dialling import Dialler
-from peer.progress import Progress
-from peer.reaching import Reach
+from peer.fetching.progress import Progress
+from peer.fetching.reaching import Reach
+from peer.fetching.transfer import Downloader, DownloadSettings, FetchRequest
+from peer.giving.serving import Serving
+from peer.links.channels import Channels
+from peer.links.contacts import Contact, Holder
+from peer.links.dialling import Dialler
 from peer.relay_servicer import RelayServicer
-from peer.serving import Serving
-from peer.transfer import Downloader, DownloadSettings, FetchRequest
 from relevo.v1.peer_relay_pb2 import GetBlockRequest, GetBlockResponse, GetManifestResponse
 from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
 

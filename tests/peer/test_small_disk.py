@@ -16,18 +16,18 @@ from core import errors
 from core.content import DIGEST_BYTES, Layout, content_id, digest
 from core.manifest import manifest_of
 from core.rpc import Server
-from peer.block_sets import from_bitmap
-from peer.channels import Channels
-from peer.contacts import Contact, Holder
-from peer.dialling import Dialler
+from peer.fetching.block_sets import from_bitmap
+from peer.fetching.manifest_fetch import ManifestTimes
+from peer.fetching.progress import Progress
+from peer.fetching.reaching import Reach
+from peer.fetching.swarm import DownloadSettings
+from peer.fetching.transfer import Downloader, FetchRequest
 from peer.library import Library
-from peer.manifest_fetch import ManifestTimes
-from peer.progress import Progress
-from peer.reaching import Reach
-from peer.storing import Storing
-from peer.swarm import DownloadSettings
-from peer.transfer import Downloader, FetchRequest
-from peer.transfers import State, Transfers
+from peer.links.channels import Channels
+from peer.links.contacts import Contact, Holder
+from peer.links.dialling import Dialler
+from peer.work.storing import Storing
+from peer.work.transfers import State, Transfers
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from relevo.v1.peer_relay_pb2_grpc import PeerRelayServicer, add_PeerRelayServicer_to_server

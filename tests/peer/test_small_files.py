@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from core.errors import AlreadyExists, NotPossible
 from core.manifest import manifest_of
-from peer import kernel, rooted
-from peer.rooted import Stamp
-from peer.small_files import SmallFile, write_small
+from peer.disk import kernel, rooted
+from peer.disk.rooted import Stamp
+from peer.sets.small_files import SmallFile, write_small
 
 TIME = 1_600_000_000.25
 
@@ -137,8 +137,8 @@ WRITER = """
     import sys
     from pathlib import Path
     from core.manifest import manifest_of
-    from peer import rooted
-    from peer.small_files import SmallFile, write_small
+    from peer.disk import rooted
+    from peer.sets.small_files import SmallFile, write_small
     if sys.argv[2] == "alone":
         rooted._NAMELESS = 0
     left = int(sys.argv[3])

@@ -6,12 +6,12 @@ import pytest
 
 from core import errors
 from core.manifest import manifest_of
-from peer import storing
-from peer.contacts import Contact
-from peer.partial import partial_name
-from peer.storing import AT_ONCE, Storing
-from peer.transfer import Fetched
-from peer.transfers import Kind, State, Transfers
+from peer.fetching.partial import partial_name
+from peer.fetching.transfer import Fetched
+from peer.links.contacts import Contact
+from peer.work import storing
+from peer.work.storing import AT_ONCE, Storing
+from peer.work.transfers import Kind, State, Transfers
 from relevo.v1 import central_directory_pb2 as pb2
 
 QUOTA = 1000

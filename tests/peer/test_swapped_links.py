@@ -19,15 +19,15 @@ import pytest
 from core.content import Layout
 from core.errors import RelevoError
 from core.manifest import manifest_of
-from peer import beneath, rooted
+from peer.disk import beneath, rooted
+from peer.disk.rooted import Stamp
+from peer.fetching.partial import Partial, partial_name
 from peer.library import sharing
 from peer.library.blocks import BlockReader
 from peer.library.hashing import hash_file
 from peer.library.holdings import Place, PlaceKind
 from peer.library.ignore import IgnoreRules
 from peer.library.scan import Scanner
-from peer.partial import Partial, partial_name
-from peer.rooted import Stamp
 
 FULL = os.environ.get("RELEVO_ATTACKS") == "full"
 RACES = 10_000 if FULL else 100

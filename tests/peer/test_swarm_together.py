@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from core.content import Layout
 from core.shares import Shares
-from peer import steps
-from peer.block_sets import set_of
-from peer.budget import Budget
-from peer.choice import Ask
-from peer.download import Download, DownloadLimits
-from peer.giving import Giving
-from peer.swarm import DownloadSettings
+from peer.fetching import steps
+from peer.fetching.block_sets import set_of
+from peer.fetching.budget import Budget
+from peer.fetching.download import Download, DownloadLimits
+from peer.fetching.swarm import DownloadSettings
+from peer.giving.choice import Ask
+from peer.giving.giving import Giving
 from tests.examples import examples
 
 BLOCK = 64 * 1024

@@ -20,25 +20,25 @@ from core import errors
 from core.content import PAGE_BLOCKS, Layout, digest
 from core.manifest import Manifest, manifest_of
 from core.rpc import Server
-from peer.block_sets import set_of
-from peer.budget import Budget
-from peer.channels import Channels
-from peer.contacts import Contact, Holder
-from peer.dialling import Dialler
-from peer.download import DownloadLimits
-from peer.limiter import Limiter
-from peer.manifest_fetch import ManifestTimes
-from peer.pace import Pace, PaceLimits
-from peer.partial import Partial, partial_name
-from peer.pieces import Allowance
-from peer.progress import Progress
-from peer.reaching import Reach
+from peer.fetching.block_sets import set_of
+from peer.fetching.budget import Budget
+from peer.fetching.download import DownloadLimits
+from peer.fetching.manifest_fetch import ManifestTimes
+from peer.fetching.pace import Pace, PaceLimits
+from peer.fetching.partial import Partial, partial_name
+from peer.fetching.pieces import Allowance
+from peer.fetching.progress import Progress
+from peer.fetching.reaching import Reach
+from peer.fetching.swarm import Swarm
+from peer.fetching.transfer import Downloader, DownloadSettings, FetchRequest
+from peer.giving.sending import Sending
+from peer.giving.serving import Serving
+from peer.giving.unfinished import Unfinished
+from peer.links.channels import Channels
+from peer.links.contacts import Contact, Holder
+from peer.links.dialling import Dialler
+from peer.links.limiter import Limiter
 from peer.relay_servicer import RelayServicer
-from peer.sending import Sending
-from peer.serving import Serving
-from peer.swarm import Swarm
-from peer.transfer import Downloader, DownloadSettings, FetchRequest
-from peer.unfinished import Unfinished
 from relevo.v1 import peer_relay_pb2 as pb2
 from relevo.v1.peer_relay_pb2_grpc import add_PeerRelayServicer_to_server
 
@@ -643,7 +643,7 @@ async def test_a_content_larger_than_may_be_is_refused_after_the_first_page_of_i
 async def test_a_content_larger_than_listed_has_to_fit_onto_the_disk(world, monkeypatch):
     data = some_bytes(9 * BLOCK)
     await world.holder("a", Memory(data))
-    monkeypatch.setattr("peer.transfer._room", lambda _: len(data) - 1)
+    monkeypatch.setattr("peer.fetching.transfer._room", lambda _: len(data) - 1)
     with pytest.raises(errors.NotPossible, match="room for"):
         await world.downloader().fetch(replace(world.request(data), size=1), Progress(0))
 
@@ -664,8 +664,8 @@ async def test_a_manifest_of_many_pages_comes_page_by_page_from_several_holders(
     await world.holder("liar", Synthetic(), manifest=second_page_lies)
     await world.holder("honest", Synthetic())
     finder_holders = world.holders
-    from peer.finder import Finder
-    from peer.manifest_fetch import fetch_manifest
+    from peer.fetching.finder import Finder
+    from peer.fetching.manifest_fetch import fetch_manifest
 
     finder = Finder(manifest.content_id, world.find_holders, world.dialler, SELF, 0.1, world.accuse)
     await finder.look()
@@ -1040,12 +1040,12 @@ async def test_a_disk_that_fills_up_ends_the_download_and_keeps_what_is_there(wo
 CHILD = """
 import asyncio, sys, time
 from pathlib import Path
-from peer.channels import Channels
-from peer.contacts import Contact, Holder
-from peer.dialling import Dialler
-from peer.progress import Progress
-from peer.transfer import Downloader, FetchRequest
-from peer.reaching import Reach
+from peer.links.channels import Channels
+from peer.links.contacts import Contact, Holder
+from peer.links.dialling import Dialler
+from peer.fetching.progress import Progress
+from peer.fetching.transfer import Downloader, FetchRequest
+from peer.fetching.reaching import Reach
 
 async def main(address, content_id, size, directory):
     async def holders(content_id, *, directly=False):

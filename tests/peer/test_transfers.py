@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from core import errors
-from peer import transfers as transfers_module
-from peer.contacts import Contact
-from peer.transfers import REMEMBERED, Kind, Order, State, Transfers
-from peer.turns import Priority
+from peer.links.contacts import Contact
+from peer.work import transfers as transfers_module
+from peer.work.transfers import REMEMBERED, Kind, Order, State, Transfers
+from peer.work.turns import Priority
 from tests.examples import examples
 
 NOW = 1_000.0

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.turns import Candidate, Priority, chosen
+from peer.work.turns import Candidate, Priority, chosen
 
 LOW, NORMAL, HIGH = Priority.LOW, Priority.NORMAL, Priority.HIGH
 CANDIDATES = st.lists(

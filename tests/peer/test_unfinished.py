@@ -9,8 +9,8 @@ import pytest
 
 from core.errors import NotFound
 from core.manifest import manifest_of
-from peer import unfinished as module
-from peer.unfinished import Unfinished
+from peer.giving import unfinished as module
+from peer.giving.unfinished import Unfinished
 
 BLOCK = 64 * 1024
 DATA = random.Random(7).randbytes(5 * BLOCK + 9)

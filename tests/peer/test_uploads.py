@@ -7,14 +7,14 @@ import pytest
 
 from core.errors import Busy, Unreachable
 from core.identity import Identity
-from peer import uploads
-from peer.channels import Channels
-from peer.logins import Introduction
-from peer.publishing import Publisher
-from peer.routes import Routes
-from peer.session import Session
-from peer.transfers import Transfers
-from peer.uploads import Uploads
+from peer.directory.logins import Introduction
+from peer.directory.publishing import Publisher
+from peer.directory.routes import Routes
+from peer.directory.session import Session
+from peer.links.channels import Channels
+from peer.work import uploads
+from peer.work.transfers import Transfers
+from peer.work.uploads import Uploads
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import Placement
 

@@ -22,17 +22,17 @@ from core.errors import RelevoError
 from core.life import NONCE_BYTES
 from core.rpc import CONTROL_MESSAGE, open_channel
 from core.times import to_duration
-from peer.carried_heartbeat import CarriedHeartbeat
-from peer.carrying import DirectCarrier
-from peer.contacts import Contact
 from peer.daemon import running_peer
-from peer.gatherer import Gatherer, GatherSettings
-from peer.manifest_fetch import ManifestTimes
-from peer.pieces import unlimited
-from peer.progress import Progress
-from peer.reaching import Reach
+from peer.directory.carried_heartbeat import CarriedHeartbeat
+from peer.fetching.manifest_fetch import ManifestTimes
+from peer.fetching.pieces import unlimited
+from peer.fetching.progress import Progress
+from peer.fetching.reaching import Reach
+from peer.fetching.transfer import FetchRequest
+from peer.links.contacts import Contact
+from peer.relays.carrying import DirectCarrier
+from peer.sets.gatherer import Gatherer, GatherSettings
 from peer.settings import ServeSettings, control_address
-from peer.transfer import FetchRequest
 from relevo.v1 import central_directory_pb2 as central
 from relevo.v1 import peer_control_pb2 as control
 from relevo.v1.content_pb2 import Neighbours
@@ -54,13 +54,13 @@ _LEASE = 0.08
 _EMPTY = {"Logout", "ReportHolder", "ReportProbe", "Deliver", "Invite"}
 # What a peer waits for between two tries, made short: here every answer is a lie.
 _SHORT = {
-    "peer.backoff.FIRST_BACKOFF": 0.01,
-    "peer.backoff.LAST_BACKOFF": 0.02,
-    "peer.backoff.REFUSED_BACKOFF": 0.02,
-    "peer.publishing.RETRY_PAUSE": 0.01,
-    "peer.storing.RETRY_PAUSE": 0.2,
-    "peer.session.REOPEN": (0.01,),
-    "peer.routes.PATIENCE": 0.1,
+    "peer.links.backoff.FIRST_BACKOFF": 0.01,
+    "peer.links.backoff.LAST_BACKOFF": 0.02,
+    "peer.links.backoff.REFUSED_BACKOFF": 0.02,
+    "peer.directory.publishing.RETRY_PAUSE": 0.01,
+    "peer.work.storing.RETRY_PAUSE": 0.2,
+    "peer.directory.session.REOPEN": (0.01,),
+    "peer.directory.routes.PATIENCE": 0.1,
     "core.status.LONGEST_RETRY": 0.02,
 }
 

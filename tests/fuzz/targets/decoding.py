@@ -13,7 +13,7 @@ from core.identity import peer_id_of
 from core.manifest import Manifest, manifest_of
 from core.tokens import PREFIX, JoinToken, _check
 from core.trust import Trust
-from peer.manifest_fetch import _checked
+from peer.fetching.manifest_fetch import _checked
 from relevo.v1.content_pb2 import Trust as TrustMessage
 from relevo.v1.enrolment_pb2 import JoinToken as TokenMessage
 from relevo.v1.peer_relay_pb2 import GetManifestResponse

@@ -21,7 +21,7 @@ from core.errors import RelevoError
 from core.rpc import CENTRAL_MESSAGE, open_channel
 from core.signing import new_request_id, sign_request
 from core.tls import Material
-from peer.membership import answered
+from peer.membership.membership import answered
 from relevo.v1 import enrolment_pb2 as pb2
 from tests.fuzz.engine import Broken, Target
 from tests.fuzz.identities import MALLORY, REQUEST

@@ -7,9 +7,9 @@ import pytest
 
 from core.errors import Corrupt
 from core.manifest import manifest_of
+from peer.disk.rooted import Stamp
 from peer.library.blocks import BlockReader
 from peer.library.holdings import Place, PlaceKind
-from peer.rooted import Stamp
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import threading
 import pytest
 
 from core.manifest import manifest_of
+from peer.disk.rooted import Stamp
 from peer.library import hash_queue
 from peer.library.hash_queue import HashQueue
 from peer.library.hashing import Hasher, hash_part
 from peer.library.scan import Found
-from peer.rooted import Stamp
 
 
 class Bench:

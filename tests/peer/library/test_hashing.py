@@ -7,10 +7,10 @@ import pytest
 
 from core.errors import Corrupt, NotPossible
 from core.manifest import manifest_of
+from peer.disk.rooted import Stamp
 from peer.library import hashing
 from peer.library.hashing import Hasher, hash_file, hash_part
 from peer.library.scan import Found
-from peer.rooted import Stamp
 
 
 def _stamp(path):

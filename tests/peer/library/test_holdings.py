@@ -5,8 +5,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peer.disk.rooted import Stamp
 from peer.library.holdings import Holdings, LibraryFile, Place, PlaceKind
-from peer.rooted import Stamp
 
 SHARED, FETCHED, STORED = Path("/shared"), Path("/home/user"), Path("/home/store")
 STAMP = Stamp(1, 2, 3)

@@ -10,9 +10,9 @@ import pytest
 
 from core.errors import Corrupt, NotFound, NotPossible
 from core.manifest import manifest_of
+from peer.disk.rooted import Stamp
 from peer.library import index as index_module
 from peer.library.index import Index, Remembered
-from peer.rooted import Stamp
 
 ONE, TWO = manifest_of(b"one"), manifest_of(os.urandom(300_000))
 STAMP = Stamp(3, 1_700_000_000_123_456_789, (1 << 64) - 5)
@@ -149,7 +149,7 @@ import os, signal
 from pathlib import Path
 from core.manifest import manifest_of
 from peer.library.index import Index
-from peer.rooted import Stamp
+from peer.disk.rooted import Stamp
 index = Index(Path({str(tmp_path / "index.db")!r}))
 index.open()
 for n in range(20):

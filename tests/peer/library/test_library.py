@@ -13,10 +13,10 @@ import pytest
 from core.content import MAX_SMALL
 from core.errors import AlreadyExists, Busy, Corrupt, InvalidInput, NotFound, NotPossible
 from core.manifest import manifest_of
-from peer import reflink, rooted
+from peer.disk import reflink, rooted
+from peer.disk.rooted import Stamp
 from peer.library import copies
 from peer.library.copies import Finished
-from peer.rooted import Stamp
 
 
 def _id(data):
@@ -517,7 +517,7 @@ async def test_all_downloads_elsewhere_are_looked_at_in_one_trip_to_a_thread(lib
     monkeypatch.setattr("peer.library.copies.asyncio.to_thread", counted)
     await library._copies.check_fetched()
     monkeypatch.undo()
-    assert len([module for module in trips if module in {"peer.library.copies", "peer.rooted"}]) == 1
+    assert len([module for module in trips if module in {"peer.library.copies", "peer.disk.rooted"}]) == 1
     assert len(library.files) == 3
 
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.names import normal, path_problem
+from peer.disk.rooted import Stamp
 from peer.library import selection
 from peer.library.ignore import IgnoreRules
 from peer.library.scan import Found, Scanner, Sight
 from peer.library.tree import Tree
-from peer.rooted import Stamp
 from tests.examples import examples
 
 NO_RULES = IgnoreRules()

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peer.disk.rooted import Stamp
 from peer.library.scan import Found
 from peer.library.settling import Settling
-from peer.rooted import Stamp
 
 
 def _found(path, version=0):

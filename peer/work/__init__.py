@@ -1,0 +1,1 @@
+"""What the user has asked for and takes time: downloads, uploads and stored copies, kept over restarts."""
