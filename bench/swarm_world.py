@@ -15,8 +15,8 @@ from random import Random
 from bench.links import Link, Links
 from bench.swarm_member import SETTINGS, Call, Member, Times
 from bench.virtual_time import Clock, Stuck
-from central.catalogue import PARTIAL_HOLDERS
-from central.fetching import Fetching
+from central.catalogue.catalogue import PARTIAL_HOLDERS
+from central.catalogue.fetching import Fetching
 from core.content import Layout
 from core.shares import Shares
 from peer.directory.heartbeat import SHORTEST_PAUSE

@@ -14,8 +14,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from central import register_schema, sqlite_schema
-from central.enrolment import Enrolment
+from central.network import register_schema
+from central.network.enrolment import Enrolment
+from central.store import sqlite_schema
 from core.errors import AlreadyExists, NotPossible
 from core.private_files import keep_private, sync_directory
 

@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from central import decode, fields
-from central.network import Network
-from central.sessions import Sessions
+from central.network.network import Network
+from central.sessions.sessions import Sessions
 from core.access import act_for
 from core.addresses import is_loopback, observed, split_address
 from core.errors import NotFound, RelevoError, SessionUnknown

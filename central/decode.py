@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from central import fields
-from central.store import Batch, Entry, FileQuery, Order
+from central.store.store import Batch, Entry, FileQuery, Order
 from core import checks
 from core.errors import InvalidInput, Unauthenticated
 from core.identity import peer_id_of

@@ -5,20 +5,20 @@ import time
 from collections.abc import Callable
 from random import Random, SystemRandom
 
-from central.catalogue import Catalogue
-from central.membership import Membership
+from central.catalogue.catalogue import Catalogue
+from central.catalogue.reports import Reports
+from central.catalogue.reputation import Reputation
+from central.copies.placements import Placements
+from central.copies.upkeep import Upkeep
 from central.mutations import Mutations
-from central.neighbours import Neighbours
-from central.placements import Placements
-from central.probing import Probing
-from central.reports import Reports
-from central.reputation import Reputation
-from central.roster import Roster
-from central.sessions import Sessions
+from central.sessions.membership import Membership
+from central.sessions.neighbours import Neighbours
+from central.sessions.probing import Probing
+from central.sessions.roster import Roster
+from central.sessions.sessions import Sessions
+from central.sessions.suspects import Suspects
 from central.settings import Settings
-from central.store import Store
-from central.suspects import Suspects
-from central.upkeep import Upkeep
+from central.store.store import Store
 from core.signing import WINDOW_SECONDS
 
 log = logging.getLogger("relevo.central")

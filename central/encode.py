@@ -5,11 +5,11 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from central.directives import DropCopy, StoreCopy
-from central.enrolment import Membership
-from central.membership import State, Terms
-from central.roster import Roster
-from central.store import FoundFile, FoundHolder, PeerRecord, PlacementRecord
+from central.copies.directives import DropCopy, StoreCopy
+from central.network.enrolment import Membership
+from central.sessions.membership import State, Terms
+from central.sessions.roster import Roster
+from central.store.store import FoundFile, FoundHolder, PeerRecord, PlacementRecord
 from core.rpc import CENTRAL_MESSAGE
 from core.times import to_duration, to_timestamp
 from core.trust import Trust

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from central import decode, encode
-from central.network import Network
+from central.network.network import Network
 from core.addresses import observed
 from core.errors import Busy
 from core.rate import Gate

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from central.store import Store
+from central.store.store import Store
 from core.errors import Busy
 
 # Changes of one author that wait: each may be a message of 1 MiB, and a peer makes a few at once.

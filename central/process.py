@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from central.network import Network
+from central.network.network import Network
 from central.server import Central, running_central
 from central.settings import Settings
 from core import process

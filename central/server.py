@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from central.awake_clock import AwakeClock
 from central.carried import Carried
 from central.directory import Directory
 from central.enrolment_servicer import EnrolmentServicer
-from central.heartbeats import Heartbeats
-from central.network import Network
+from central.network.network import Network
 from central.servicer import DirectoryServicer
+from central.sessions.awake_clock import AwakeClock
+from central.sessions.heartbeats import Heartbeats
 from central.settings import Settings
-from central.sqlite_store import SqliteStore
+from central.store.sqlite_store import SqliteStore
 from core.access import ENROLMENT, Certificates
 from core.addresses import join_address, split_address
 from core.errors import NotPossible, RelevoError

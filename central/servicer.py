@@ -10,8 +10,8 @@ from typing import Any
 from central import decode, fields
 from central.carried import Carried
 from central.directory import Directory
-from central.heartbeats import Heartbeats
-from central.single_beats import SingleBeats
+from central.sessions.heartbeats import Heartbeats
+from central.sessions.single_beats import SingleBeats
 from central.turns import Turns
 from core import checks
 from core.access import caller

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from central.neighbours import DEFAULT_CAP
 from central.quotas import Quotas
-from central.store import LONGEST_SEARCH
+from central.sessions.neighbours import DEFAULT_CAP
+from central.store.store import LONGEST_SEARCH
 from core.limits import Limits
 
 DAY = 86_400.0

@@ -34,7 +34,7 @@ def modules() -> str:
 
 def states() -> str:
     """Returns what each event does to a session, found by driving a lease book through each."""
-    from central.membership import Membership  # noqa: PLC0415 - the paths are set above
+    from central.sessions.membership import Membership  # noqa: PLC0415 - the paths are set above
 
     session = "s"
     events = {

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from central.reputation import REPORTERS
+from central.catalogue.reputation import REPORTERS
 from central.server import running_central
 from core.errors import NotFound
 from core.identity import Identity

@@ -6,7 +6,7 @@ whose door is shut has no other way to stay than its own signature.
 
 import pytest
 
-from central.membership import State
+from central.sessions.membership import State
 from peer.fetching.reaching import How
 from peer.work.transfers import State as TransferState
 from relevo.v1 import central_directory_pb2 as pb2

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from central import register_schema, sqlite_schema
-from central.enrolment import Enrolment
+from central.network import register_schema
+from central.network.enrolment import Enrolment
+from central.network.register import Register
 from central.quotas import Quotas
-from central.register import Register
-from central.sqlite_store import SqliteStore
-from central.store import Batch, Copy, Entry, FileQuery, Receipt
+from central.store import sqlite_schema
+from central.store.sqlite_store import SqliteStore
+from central.store.store import Batch, Copy, Entry, FileQuery, Receipt
 from core.errors import NotPossible
 from core.manifest import manifest_of
 from peer.disk.rooted import Stamp

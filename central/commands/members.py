@@ -17,7 +17,7 @@ from core.failures import Choose
 from core.tables import short_ids, table
 
 if TYPE_CHECKING:
-    from central.register import Member
+    from central.network.register import Member
 
 _YEAR = 365 * 86_400
 # A shorter prefix of an id is more likely a slip than a choice.
@@ -160,7 +160,7 @@ def chosen(members: Sequence["Member"], wanted: str) -> "Member":
 
 def _live(data: Path) -> frozenset[str]:
     """Returns who was logged in when central last knew."""
-    from central import sqlite_members, sqlite_schema  # noqa: PLC0415 - sqlite3 is slow to import
+    from central.store import sqlite_members, sqlite_schema  # noqa: PLC0415 - sqlite3 is slow to import
 
     if not (data / sqlite_schema.FILE_NAME).exists():
         return frozenset()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from core.errors import NotPossible
 
 if TYPE_CHECKING:
-    from central.enrolment import Enrolment
+    from central.network.enrolment import Enrolment
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def network_of(data: Path) -> "Iterator[Enrolment]":
     Raises:
         NotPossible: there is none yet, or it cannot be used.
     """
-    from central.enrolment import Enrolment  # noqa: PLC0415 - cryptography is slow to import
+    from central.network.enrolment import Enrolment  # noqa: PLC0415 - cryptography is slow to import
 
     network = Enrolment.open(data)
     try:

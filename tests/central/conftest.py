@@ -8,7 +8,7 @@ from random import Random
 import grpc
 import pytest
 
-from central.enrolment import Enrolment
+from central.network.enrolment import Enrolment
 from central.server import _look, running_central
 from central.settings import Settings
 from core.certificates import central_name, to_pem

@@ -6,10 +6,10 @@ from contextlib import closing
 import pytest
 from cryptography import x509
 
-from central import authorities as module
-from central.authorities import OWN_KEY, Authorities
-from central.enrolment import Enrolment
-from central.register import MARGIN, Register
+from central.network import authorities as module
+from central.network.authorities import OWN_KEY, Authorities
+from central.network.enrolment import Enrolment
+from central.network.register import MARGIN, Register
 from core.certificates import Kind, Subject, certificate_of, to_pem
 from core.errors import NotPossible
 from core.identity import Identity

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from central.awake_clock import AwakeClock
+from central.sessions.awake_clock import AwakeClock
 
 
 class Time:

@@ -11,10 +11,11 @@ from contextlib import closing
 import pytest
 from click.testing import CliRunner
 
-from central import register_schema, sqlite_schema
 from central.__main__ import cli
 from central.backup import LEAP, back_up
-from central.enrolment import Enrolment
+from central.network import register_schema
+from central.network.enrolment import Enrolment
+from central.store import sqlite_schema
 from core.errors import AlreadyExists, NotPossible
 from relevo.v1 import central_directory_pb2 as pb2
 

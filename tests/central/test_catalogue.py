@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from central import encode
-from central.store import FoundHolder
+from central.store.store import FoundHolder
 from core import errors
 from core.rpc import CENTRAL_MESSAGE
 from core.signing import new_request_id

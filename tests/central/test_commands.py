@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from central.__main__ import cli
 from central.commands.members import chosen
-from central.enrolment import Enrolment
+from central.network.enrolment import Enrolment
+from central.network.register import Member
 from central.parameters import span, spelt
-from central.register import Member
 from core.errors import NotFound
 from core.failures import Choose
 from core.identity import Identity

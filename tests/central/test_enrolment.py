@@ -5,8 +5,8 @@ import asyncio
 import grpc
 import pytest
 
-from central.enrolment import Enrolment
-from central.register import MARGIN
+from central.network.enrolment import Enrolment
+from central.network.register import MARGIN
 from central.server import _next, running_central
 from central.settings import Settings
 from core import errors

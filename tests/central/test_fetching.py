@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from central.catalogue import PARTIAL_HOLDERS
-from central.fetching import Fetching
+from central.catalogue.catalogue import PARTIAL_HOLDERS
+from central.catalogue.fetching import Fetching
 from core import errors
 from core.status import from_rpc_error
 from relevo.v1 import central_directory_pb2 as pb2

@@ -10,8 +10,8 @@ import pytest
 
 from central.mutations import MOST_WAITING
 from central.quotas import Quotas
-from central.sqlite_store import READERS, SqliteStore
-from central.store import Batch, Entry, FileQuery, PeerRecord, Receipt
+from central.store.sqlite_store import READERS, SqliteStore
+from central.store.store import Batch, Entry, FileQuery, PeerRecord, Receipt
 from core.errors import Busy, InvalidInput
 from core.status import from_rpc_error
 from relevo.v1 import central_directory_pb2 as pb2

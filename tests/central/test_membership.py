@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from central.membership import LEASE_BEATS, LONGEST_WAIT, Membership, State
+from central.sessions.membership import LEASE_BEATS, LONGEST_WAIT, Membership, State
 from core.errors import SessionUnknown
 
 

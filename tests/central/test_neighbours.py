@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from central.neighbours import Assignment, Member, Neighbours
+from central.sessions.neighbours import Assignment, Member, Neighbours
 
 # Joins (a number and whether it can be dialled) and departures (an index into who is there).
 EVENTS = st.lists(

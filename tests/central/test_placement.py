@@ -4,7 +4,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from central.placement import Candidate, choose
+from central.copies.placement import Candidate, choose
 
 CANDIDATES = st.lists(
     st.builds(Candidate, st.text("abcdefgh", min_size=1, max_size=2), st.integers(0, 2**63 - 1)),

@@ -269,7 +269,7 @@ async def test_the_size_of_a_placement_is_what_its_author_says_whoever_listed_th
 
 
 async def test_any_number_of_pending_placements_is_filled_page_by_page(network, monkeypatch):
-    monkeypatch.setattr("central.upkeep.REFILL_PAGE", 2)
+    monkeypatch.setattr("central.copies.upkeep.REFILL_PAGE", 2)
     author = await network.logged_in()
     contents = [number.to_bytes(32, "big") for number in range(7)]
     await author.publish({f"f{number}": content for number, content in enumerate(contents)})

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from central.probing import PROBERS, Probing
+from central.sessions.probing import PROBERS, Probing
 
 
 def test_up_to_three_of_those_that_can_help_are_asked_with_a_nonce_of_their_own():

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from central.promises import Claim, Kept, missing, spare
+from central.copies.promises import Claim, Kept, missing, spare
 
 PEERS = [*"abcdefgh"]
 CLAIMS = st.lists(st.builds(Claim, st.sampled_from(PEERS), st.integers(1, 5)), max_size=3, unique_by=lambda c: c.author)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from central import process
 from central.__main__ import cli
+from central.catalogue.reputation import MEMORY, Reputation
 from central.quotas import Held, Placed, Quotas, check_held, check_placed, check_reports
-from central.reputation import MEMORY, Reputation
 from core import errors
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import FileEntry

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from central.enrolment import Enrolment
-from central.register import Invitation, Register
-from central.register_schema import FILE_NAME
+from central.network.enrolment import Enrolment
+from central.network.register import Invitation, Register
+from central.network.register_schema import FILE_NAME
 from core.errors import NotFound, NotPossible, Unreachable
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def test_another_process_sees_what_is_committed_at_once(register, tmp_path):
 
 
 def test_who_has_to_wait_too_long_for_another_process_is_told_to_try_again(register, tmp_path, monkeypatch):
-    monkeypatch.setattr("central.register_schema.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("central.network.register_schema.BUSY_SECONDS", 0.01)
     with (
         closing(Register.open(tmp_path)) as other,
         register.changing(),
@@ -114,7 +114,7 @@ def test_a_register_of_a_newer_version_or_of_another_kind_is_refused(tmp_path):
 KEEP_JOINING = """
 import sys
 from pathlib import Path
-from central.register import Register
+from central.network.register import Register
 register = Register.open(Path(sys.argv[1]))
 for number in range(1_000_000):
     with register.changing():

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from central.catalogue.reputation import MEMORY, MOST_HOLDERS, REPORTERS, Reputation
 from central.quotas import Quotas
-from central.reputation import MEMORY, MOST_HOLDERS, REPORTERS, Reputation
 from core import errors
 from core.identity import Identity
 from relevo.v1 import central_directory_pb2 as pb2

@@ -1,4 +1,4 @@
-from central.neighbours import Assignment
+from central.sessions.neighbours import Assignment
 from core import errors
 from relevo.v1 import central_directory_pb2 as pb2
 

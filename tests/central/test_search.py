@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from central.search import MAX_GRAMS, compile_reference, compile_text, position
-from central.store import FileQuery, Order
+from central.catalogue.search import MAX_GRAMS, compile_reference, compile_text, position
+from central.store.store import FileQuery, Order
 from core.errors import InvalidInput
 from core.names import folded
 

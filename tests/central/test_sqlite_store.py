@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from central.quotas import Quotas
-from central.sqlite_schema import FILE_NAME, SCHEMA
-from central.sqlite_store import SqliteStore
-from central.store import Batch, Copy, Entry, FileQuery, PeerRecord, PlacementRecord, Receipt, SessionEnd
+from central.store.sqlite_schema import FILE_NAME, SCHEMA
+from central.store.sqlite_store import SqliteStore
+from central.store.store import Batch, Copy, Entry, FileQuery, PeerRecord, PlacementRecord, Receipt, SessionEnd
 from core.errors import NotPossible, Unreachable
 
 ANA, BEA = "a" * 52, "b" * 52
@@ -160,8 +160,8 @@ PUBLISHER = """
 import asyncio, sys
 from pathlib import Path
 from central.quotas import Quotas
-from central.sqlite_store import SqliteStore
-from central.store import Batch, Entry, PeerRecord, Receipt
+from central.store.sqlite_store import SqliteStore
+from central.store.store import Batch, Entry, PeerRecord, Receipt
 
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from central.quotas import Quotas
-from central.sqlite_store import SqliteStore
-from central.store import (
+from central.store.sqlite_store import SqliteStore
+from central.store.store import (
     Batch,
     Copy,
     Entry,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from central.membership import RETURN
+from central.sessions.membership import RETURN
 from core import errors
 from core.identity import Identity
 from core.life import NONCE_BYTES, prove

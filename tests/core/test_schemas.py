@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from central import register_schema, sqlite_schema
+from central.network import register_schema
+from central.store import sqlite_schema
 from core.errors import NotPossible
 from core.schemas import Schema
 from peer.library import index

@@ -103,7 +103,7 @@ DEFENCES = (
     ),
     # 5: who does not read
     _defence(
-        "central/heartbeats.py",
+        "central/sessions/heartbeats.py",
         "        await self._room.wait()\n",
         "",
         "test_a_client_that_stops_reading_hinders_nobody_and_expires",
@@ -256,7 +256,7 @@ DEFENCES = (
         "test_with_its_own_certificate_a_peer_cannot_speak_for_another",
     ),
     _defence(
-        "central/heartbeats.py",
+        "central/sessions/heartbeats.py",
         "            caller().check_is(beat.peer_id)\n",
         "",
         "test_whoever_names_another_peer_is_refused_even_with_its_session_and_the_victim_lives",
@@ -371,7 +371,7 @@ DEFENCES = (
         "test_a_repeated_publish_is_answered_even_when_the_session_has_ended",
     ),
     _defence(
-        "central/sqlite_members.py",
+        "central/store/sqlite_members.py",
         "    if given is not None:\n        return Outcome(given, repeated=True)\n",
         "",
         "test_mutations_at_once_are_each_applied_once",
@@ -411,7 +411,7 @@ DEFENCES = (
     ),
     # 25: false claims
     _defence(
-        "central/reputation.py",
+        "central/catalogue/reputation.py",
         "        return sum(now - time < MEMORY for time in times) >= REPORTERS",
         "        return bool(times)",
         "test_a_holder_is_doubted_exactly_while_three_others_have_accused_it_within_the_hour",
@@ -443,7 +443,11 @@ DEFENCES = (
         "    if before.entries < after.entries > quotas.entries:",
         "    if False:",
         "test_batches_at_once_do_not_pass_together",
-        also=(Piece("central/sqlite_catalogue.py", "    if batch.base_version not in {0, version}:", "    if False:"),),
+        also=(
+            Piece(
+                "central/store/sqlite_catalogue.py", "    if batch.base_version not in {0, version}:", "    if False:"
+            ),
+        ),
     ),
     _defence(
         "central/quotas.py",
@@ -484,14 +488,14 @@ DEFENCES = (
         "test_a_token_with_any_one_character_changed_is_refused",
     ),
     _defence(
-        "central/enrolment.py",
+        "central/network/enrolment.py",
         "                self.register.use(applicant.invitation_id)\n",
         "",
         "test_a_hundred_keys_at_once_with_a_token_for_one_become_one_member",
         "test_a_thousand_enrolments_with_one_token_make_one_member",
     ),
     _defence(
-        "central/enrolment.py",
+        "central/network/enrolment.py",
         "            if not invitation or not right:\n                raise _refused()\n",
         "            if not invitation:\n                raise NotEnrolled('no such invitation')\n"
         "            if not right:\n                raise _refused()\n",
@@ -525,7 +529,7 @@ DEFENCES = (
     ),
     # 32: changes of the authority
     _defence(
-        "central/authorities.py",
+        "central/network/authorities.py",
         "return (certificate, *(record.link for record in records[:MOST_LINKS] if record.link))",
         "return (certificate,)",
         "test_an_authority_changes_without_cutting_anybody_off",
@@ -630,7 +634,7 @@ DEFENCES = (
         "test_a_member_that_searches_all_the_time_keeps_nobody_waiting",
     ),
     _defence(
-        "central/sqlite_patience.py",
+        "central/store/sqlite_patience.py",
         "                    db.interrupt()",
         "                    pass",
         "test_a_search_that_takes_too_long_is_given_up_and_its_thread_serves_others",
@@ -649,57 +653,57 @@ DEFENCES = (
     ),
     # 38: the dead
     _defence(
-        "central/suspects.py",
+        "central/sessions/suspects.py",
         "        check_proof(suspect, peer.public_key, nonce, signature)\n",
         "",
         "test_a_neighbour_that_lies_keeps_nobody_alive",
         "test_relays_that_say_that_a_hidden_peer_lives_keep_it_no_longer_than_its_grace",
     ),
     _defence(
-        "central/probing.py",
+        "central/sessions/probing.py",
         "return latest.began if latest and latest.nonce == nonce else None",
         "return latest.began if latest else None",
         "test_a_signature_that_is_brought_again_later_keeps_nobody_alive",
     ),
     _defence(
-        "central/membership.py",
+        "central/sessions/membership.py",
         "        if deadline <= lease.deadline:\n            return False\n",
         "",
         "test_a_proof_that_comes_twice_or_late_gives_nothing_and_takes_nothing",
     ),
     _defence(
-        "central/membership.py",
+        "central/sessions/membership.py",
         "        lease.deadline = min(lease.deadline, now + self._grace)\n",
         "        lease.deadline = now + self._grace\n",
         "test_the_grace_is_never_longer_than_what_is_left_of_the_lease",
     ),
     _defence(
-        "central/heartbeats.py",
+        "central/sessions/heartbeats.py",
         "            self._roster.leases.broken(stream.beat.session_id, stream.number, self._directory.clock())\n",
         "",
         "test_a_broken_stream_makes_suspect_at_once_and_expired_after_the_grace",
     ),
     _defence(
-        "central/membership.py",
+        "central/sessions/membership.py",
         "        return [session for session, deadline in ending.items() if deadline <= over]",
         "        return []",
         "test_silence_expires_the_lease_ends_the_stream_and_withdraws_the_files",
     ),
     # 39: the living
     _defence(
-        "central/awake_clock.py",
+        "central/sessions/awake_clock.py",
         "            self._away += overdue\n",
         "            pass\n",
         "test_the_time_in_which_nobody_read_it_does_not_count_but_for_one_interval",
     ),
     _defence(
-        "central/membership.py",
+        "central/sessions/membership.py",
         "        self._settled = now + RETURN\n",
         "        self._settled = now\n",
         "test_nobody_expires_within_ten_seconds_of_centrals_return_and_graces_begin_then",
     ),
     _defence(
-        "central/membership.py",
+        "central/sessions/membership.py",
         "        over = now if few else now - LONGEST_WAIT\n",
         "        over = now\n",
         "test_more_than_a_few_that_fall_silent_together_wait_although_their_leases_end_one_by_one",
@@ -717,7 +721,7 @@ DEFENCES = (
         "test_a_hidden_peer_that_only_central_does_not_hear_is_kept_and_gives_through_its_relay",
     ),
     _defence(
-        "central/sessions.py",
+        "central/sessions/sessions.py",
         "            sessions = self._roster.leases.sweep(self._clock())\n",
         "            sessions = self._roster.leases.sweep(self._wall())\n",
         "test_a_time_of_day_that_jumps_by_an_hour_ends_no_session",
@@ -764,13 +768,13 @@ DEFENCES = (
         "test_only_the_author_can_give_up_and_a_repeated_request_is_answered_as_the_first",
     ),
     _defence(
-        "central/sqlite_claims.py",
+        "central/store/sqlite_claims.py",
         "    if db.execute(others, (content_id, number)).fetchone() is None:",
         "    if True:",
         "test_two_owners_share_copies_the_most_count_and_each_gives_up_its_own_claim",
     ),
     _defence(
-        "central/promises.py",
+        "central/copies/promises.py",
         "    if not claims:\n        return []",
         "    pass",
         "test_what_nobody_claims_is_not_needless",
@@ -783,7 +787,7 @@ DEFENCES = (
     ),
     # 42: acknowledged is on disk
     _defence(
-        "central/sqlite_schema.py",
+        "central/store/sqlite_schema.py",
         '"foreign_keys = ON", "synchronous = FULL"',
         '"foreign_keys = ON", "synchronous = NORMAL"',
         "test_central_answers_a_publication_when_its_journal_is_synced",
@@ -795,13 +799,13 @@ DEFENCES = (
         "test_a_copy_is_confirmed_when_its_bytes_its_name_and_its_record_are_synced",
     ),
     _defence(
-        "central/sqlite_store.py",
+        "central/store/sqlite_store.py",
         '            db.execute("COMMIT")\n',
         '            db.execute("COMMIT") if begin == "BEGIN" or db.total_changes % 16 == 0 else None\n',
         "test_nothing_that_central_acknowledged_under_writes_is_gone_after_kill_9",
         also=(
             Piece(
-                "central/sqlite_store.py",
+                "central/store/sqlite_store.py",
                 "        db.execute(begin)\n",
                 "        db.in_transaction or db.execute(begin)\n",
             ),
@@ -809,7 +813,7 @@ DEFENCES = (
     ),
     # 43: disks that are full or fail
     _defence(
-        "central/sqlite_store.py",
+        "central/store/sqlite_store.py",
         "        if error.sqlite_errorcode & 0xFF in _DISK:",
         "        if False:",
         "test_a_full_disk_is_said_to_be_full_and_changes_nothing",
@@ -887,7 +891,7 @@ DEFENCES = (
     ),
     # 46: what comes late
     _defence(
-        "central/single_beats.py",
+        "central/sessions/single_beats.py",
         "        counts = bool(nonce) and",
         "        counts = True or",
         "test_a_beat_that_comes_again_changes_nothing",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from central.decode import END_PLACEMENT
-from central.sqlite_schema import FILE_NAME
+from central.store.sqlite_schema import FILE_NAME
 from core import errors
 from core.signing import new_request_id
 from core.status import from_rpc_error

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from central.store import Copy, PlacedContent, PlacementRecord, UnsettledPage
+from central.store.store import Copy, PlacedContent, PlacementRecord, UnsettledPage
 
 # A copy is confirmed when its peer stores the content: one truth, which a peer changes by what it publishes.
 _COPIES = """

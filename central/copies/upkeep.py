@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from random import Random
 
-from central.directives import Directives, StoreCopy
-from central.placement import Candidate, choose
-from central.promises import Claim, Kept, missing, spare
-from central.roster import Roster
-from central.store import PlacedContent, PlacementRecord, Store
+from central.copies.directives import Directives, StoreCopy
+from central.copies.placement import Candidate, choose
+from central.copies.promises import Claim, Kept, missing, spare
+from central.sessions.roster import Roster
+from central.store.store import PlacedContent, PlacementRecord, Store
 
 # Placements that are read at once: there may be millions, and others write between two pages.
 REFILL_PAGE = 500

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from central.register_schema import connect
+from central.network.register_schema import connect
 from core.errors import NotFound, Unreachable
 from core.signing import WINDOW_SECONDS
 

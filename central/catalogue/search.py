@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from central.store import FileQuery, Order
+from central.store.store import FileQuery, Order
 from core.content import DIGEST_BYTES
 from core.errors import InvalidInput
 from core.names import ID_PREFIX, MAX_PATH_BYTES, folded, normal, path_problem

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from central.authorities import OWN_KEY, Authorities
 from central.decode import Applicant
-from central.register import Invitation, Register
-from central.register_schema import FILE_NAME
+from central.network.authorities import OWN_KEY, Authorities
+from central.network.register import Invitation, Register
+from central.network.register_schema import FILE_NAME
 from core.certificates import Kind, Subject, to_pem
 from core.errors import NotEnrolled, NotPossible, Refused, Revoked
 from core.identity import Identity

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
-from central.store import Outcome, PeerRecord, Receipt, SessionEnd
+from central.store.store import Outcome, PeerRecord, Receipt, SessionEnd
 
 MAX_INTEGER = (1 << 63) - 1
 

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable
 
-from central.membership import State
-from central.probing import Probing, Round
-from central.roster import Roster
-from central.store import PeerRecord
+from central.sessions.membership import State
+from central.sessions.probing import Probing, Round
+from central.sessions.roster import Roster
+from central.store.store import PeerRecord
 from core.errors import NotFound
 from core.life import check_proof
 

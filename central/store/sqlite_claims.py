@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from central.quotas import Placed, Quotas, check_placed
-from central.sqlite_files import add_file, drop_unused
-from central.sqlite_placements import choose, is_kept, is_stored
-from central.store import Entry, PlacementRecord
+from central.store.sqlite_files import add_file, drop_unused
+from central.store.sqlite_placements import choose, is_kept, is_stored
+from central.store.store import Entry, PlacementRecord
 from core.errors import OverQuota
 from core.names import folded
 

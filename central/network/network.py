@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from central.enrolment import Enrolment
+from central.network.enrolment import Enrolment
 from core.errors import Revoked
 from core.signing import AnswerSigner
 from core.tls import Material

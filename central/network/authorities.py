@@ -7,8 +7,8 @@ it has vouched for its successor, and what is left of it is its certificate in t
 import logging
 from pathlib import Path
 
-from central.register import AuthorityRecord, Register
-from central.register_schema import FILE_NAME
+from central.network.register import AuthorityRecord, Register
+from central.network.register_schema import FILE_NAME
 from core.certificates import Authority, Subject
 from core.errors import NotPossible
 from core.private_files import write_private

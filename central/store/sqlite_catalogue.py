@@ -5,10 +5,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence, Set
 
 from central.quotas import Held, Quotas, check_held
-from central.sqlite_claims import follow
-from central.sqlite_files import add_files, drop_unused, file_row
-from central.sqlite_members import new_library
-from central.store import Batch, Entry, FoundHolder, Page
+from central.store.sqlite_claims import follow
+from central.store.sqlite_files import add_files, drop_unused, file_row
+from central.store.sqlite_members import new_library
+from central.store.store import Batch, Entry, FoundHolder, Page
 from core.errors import NotFound, SessionUnknown, VersionConflict
 
 COLLECT_ROWS = 1_000

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from central import decode, encode
+from central.copies.directives import DropCopy, StoreCopy
+from central.copies.upkeep import Upkeep
 from central.decode import Farewell, Wish
-from central.directives import DropCopy, StoreCopy
 from central.mutations import Mutations
 from central.quotas import Quotas
-from central.roster import Roster
-from central.store import Batch, Copy, Outcome, PlacedContent, PlacementRecord, Receipt, Store
-from central.upkeep import Upkeep
+from central.sessions.roster import Roster
+from central.store.store import Batch, Copy, Outcome, PlacedContent, PlacementRecord, Receipt, Store
 from core.errors import NotFound
 from core.names import printable
 from relevo.v1 import central_directory_pb2 as pb2

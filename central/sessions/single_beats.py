@@ -8,7 +8,7 @@ import secrets
 
 from central.decode import Beat
 from central.directory import Directory
-from central.heartbeats import Heartbeats
+from central.sessions.heartbeats import Heartbeats
 from core.access import caller
 from relevo.v1 import central_directory_pb2 as pb2
 

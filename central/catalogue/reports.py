@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from central.catalogue.reputation import Reputation
 from central.decode import Report
-from central.reputation import Reputation
-from central.sessions import Sessions
+from central.sessions.sessions import Sessions
 
 
 class Reports:

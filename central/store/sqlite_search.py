@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from central.search import Reference, TextSearch, compile_reference, compile_text, position
-from central.store import FileQuery, FoundFile, Order, Page
+from central.catalogue.search import Reference, TextSearch, compile_reference, compile_text, position
+from central.store.store import FileQuery, FoundFile, Order, Page
 from core.names import folded
 
 # Up to so many files that have the grams are fetched and sorted. When there are more, walking the index of the order

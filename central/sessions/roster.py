@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from central.fetching import Fetching
-from central.membership import Membership, State
-from central.neighbours import Assignment, Changes, Member, Neighbours
-from central.store import PeerRecord
+from central.catalogue.fetching import Fetching
+from central.sessions.membership import Membership, State
+from central.sessions.neighbours import Assignment, Changes, Member, Neighbours
+from central.store.store import PeerRecord
 from core.errors import NotFound, RelevoError
 
 

@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from central import sqlite_catalogue as catalogue
-from central import sqlite_claims as claims
-from central import sqlite_members as members
-from central import sqlite_placements as placements
-from central import sqlite_search as search
 from central.quotas import Quotas
-from central.sqlite_forgetting import forget
-from central.sqlite_patience import Patience
-from central.sqlite_schema import connect, lock
-from central.store import (
+from central.store import sqlite_catalogue as catalogue
+from central.store import sqlite_claims as claims
+from central.store import sqlite_members as members
+from central.store import sqlite_placements as placements
+from central.store import sqlite_search as search
+from central.store.sqlite_forgetting import forget
+from central.store.sqlite_patience import Patience
+from central.store.sqlite_schema import connect, lock
+from central.store.store import (
     LONGEST_SEARCH,
     Batch,
     Entry,
@@ -44,7 +44,7 @@ _DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sql
 
 
 class SqliteStore:
-    """`central.store.Store` on a data directory, which belongs to it until `close`.
+    """`central.store.store.Store` on a data directory, which belongs to it until `close`.
 
     One thread writes, because SQLite has one writer at a time; a few others read the last committed state meanwhile.
 

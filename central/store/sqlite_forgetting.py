@@ -7,7 +7,7 @@ promised ones or are given back, however long it was away.
 
 import sqlite3
 
-from central.sqlite_catalogue import start_over
+from central.store.sqlite_catalogue import start_over
 
 _GONE = """
 SELECT peer_id, library, file_count FROM peers

@@ -6,14 +6,14 @@ from dataclasses import replace
 from random import Random
 
 from central import encode
+from central.catalogue.reports import Reports
+from central.copies.placements import Placements
 from central.decode import Caller, file_query, file_token
 from central.mutations import Mutations
-from central.placements import Placements
 from central.quotas import Quotas
-from central.reports import Reports
-from central.roster import Roster
-from central.sessions import Sessions
-from central.store import Batch, FoundFile, FoundHolder, Order, Page, PeerRecord, Receipt, Store
+from central.sessions.roster import Roster
+from central.sessions.sessions import Sessions
+from central.store.store import Batch, FoundFile, FoundHolder, Order, Page, PeerRecord, Receipt, Store
 from core.errors import NotFound
 from core.names import folded
 from core.pages import decode_token, encode_token

@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from central import encode
+from central.copies.placements import Placements
 from central.decode import Caller, Newcomer
 from central.mutations import Mutations
-from central.neighbours import Changes
-from central.placements import Placements
-from central.roster import Roster
-from central.store import PeerRecord, Receipt, SessionEnd, Store
+from central.sessions.neighbours import Changes
+from central.sessions.roster import Roster
+from central.store.store import PeerRecord, Receipt, SessionEnd, Store
 from core.errors import NotPossible, RelevoError, Revoked, SessionMismatch, SessionSuperseded, SessionUnknown
 from core.pages import decode_token, encode_token
 from core.signing import session_name

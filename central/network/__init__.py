@@ -1,0 +1,1 @@
+"""Who belongs to the network: its authorities, invitations, members and revocations."""

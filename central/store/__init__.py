@@ -1,0 +1,1 @@
+"""What central keeps on disk, and the one engine that keeps it, on SQLite."""
