@@ -11,7 +11,7 @@ from central.server import running_central
 from peer.daemon import running_peer
 from peer.settings import ServeSettings
 from relevo.v1 import central_directory_pb2 as pb2
-from tests.network import Network, eventually
+from tests.network import CENTRAL_HOST, Network, eventually
 
 DOOR_HOST = "127.0.0.9"
 
@@ -71,7 +71,7 @@ class DoorNetwork(Network):
     async def begin(self):
         await self.start_central()
 
-    async def start_central(self, listen="127.0.0.1:0", **options):
+    async def start_central(self, listen=f"{CENTRAL_HOST}:0", **options):
         self._running = await self.stack.enter_async_context(contextlib.AsyncExitStack())
         self.central = await self._running.enter_async_context(
             running_central(self.base / "central", listen, **{"enrolment_port": 0, **options})

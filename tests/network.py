@@ -17,6 +17,8 @@ NOWHERE = "127.0.0.1:1"
 
 async def eventually(check, seconds=40.0):
     """Waits until `check` answers something true, and returns it; `check` may be a coroutine function."""
+# Where a central listens that starts again on its port: on 127.0.0.1 whoever asks for any port may get it meanwhile.
+CENTRAL_HOST = "127.0.0.8"
     async with asyncio.timeout(seconds):
         while True:
             found = check()

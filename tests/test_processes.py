@@ -24,6 +24,7 @@ from peer.commands.client import Daemon
 from peer.settings import control_address
 from relevo.v1.peer_control_pb2 import SESSION_STATE_LIVE, SetRateLimitsRequest
 from relevo.v1.peer_control_pb2_grpc import PeerControlStub
+from tests.network import CENTRAL_HOST
 
 MIB = 1024 * 1024
 GRPCURL = str(Path(sys.executable).with_name("grpcurl"))
@@ -96,7 +97,7 @@ class World:
         self.programs.append(program)
         return program
 
-    def central(self, listen="127.0.0.1:0"):
+    def central(self, listen=f"{CENTRAL_HOST}:0"):
         mode = ["--insecure"] if self.insecure else ["--enrolment-port", "0"]
         return self.run("central", "serve", "--data", self.base / "central", "--listen", listen, *mode)
 
@@ -723,7 +724,7 @@ def test_a_newcomer_that_is_let_in_nowhere_is_told_why_and_ends(world):
         assert why in done.stderr
         assert not (home / "network").exists()
     log = (world.base / "log").read_text()
-    assert "newcomers cannot be let in: central's enrolment does not answer at 127.0.0.1:" in log
+    assert f"newcomers cannot be let in: central's enrolment does not answer at {CENTRAL_HOST}:" in log
 
 
 def test_a_relay_that_is_killed_in_the_middle_is_replaced_by_the_backup_and_the_user_notices_nothing(world):

@@ -17,7 +17,7 @@ from peer.work.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, PLACEMENT_STATE_PENDING, FileEntry
 from relevo.v1.peer_control_pb2 import RouteKind
-from tests.network import MIB, Network, eventually, fetch, files, noise
+from tests.network import CENTRAL_HOST, MIB, Network, eventually, fetch, files, noise
 
 
 @pytest.fixture
@@ -308,7 +308,7 @@ async def test_a_copied_home_supersedes_the_older_daemon_which_stops_and_says_so
 async def test_central_restarts_and_peers_go_on_without_login_or_publishing(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(running_central(tmp_path / "central"))
+        central = await first.enter_async_context(running_central(tmp_path / "central", f"{CENTRAL_HOST}:0"))
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.txt": b"a"})
         ben = await network.join("ben")
@@ -349,7 +349,7 @@ async def test_a_peer_that_restarts_publishes_only_what_has_changed_meanwhile(ne
 async def test_a_central_that_lost_its_store_is_published_to_anew(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(running_central(tmp_path / "central"))
+        central = await first.enter_async_context(running_central(tmp_path / "central", f"{CENTRAL_HOST}:0"))
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.txt": b"a"})
         await first.aclose()
@@ -368,7 +368,7 @@ async def test_a_central_that_lost_its_store_is_published_to_anew(tmp_path):
 async def test_a_peer_alone_renews_where_a_central_lets_peers_join_that_has_another_port_for_it_now(tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(running_central(tmp_path / "central"))
+        central = await first.enter_async_context(running_central(tmp_path / "central", f"{CENTRAL_HOST}:0"))
         ana = await Network(tmp_path, central, stack).join("ana")
         before = ana.credentials.membership
         await first.aclose()
@@ -386,7 +386,7 @@ async def test_blocks_are_served_while_central_is_gone(tmp_path):
     data = noise(24 * MIB)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        central = await first.enter_async_context(running_central(tmp_path / "central"))
+        central = await first.enter_async_context(running_central(tmp_path / "central", f"{CENTRAL_HOST}:0"))
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.bin": data})
         ben = await network.join("ben")
