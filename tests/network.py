@@ -4,6 +4,10 @@ import asyncio
 import contextlib
 import random
 
+import grpc
+
+from core.errors import RelevoError, Unreachable
+from core.status import from_rpc_error
 from peer.daemon import running_peer
 from peer.relays.reachability import Reachability
 from peer.settings import ServeSettings
@@ -13,19 +17,26 @@ from relevo.v1.content_pb2 import FileEntry
 MIB = 1024 * 1024
 # Where nobody listens: whoever says that it is reached there cannot be dialled.
 NOWHERE = "127.0.0.1:1"
+# Where a central listens that starts again on its port: on 127.0.0.1 whoever asks for any port may get it meanwhile.
+CENTRAL_HOST = "127.0.0.8"
 
 
 async def eventually(check, seconds=40.0):
-    """Waits until `check` answers something true, and returns it; `check` may be a coroutine function."""
-# Where a central listens that starts again on its port: on 127.0.0.1 whoever asks for any port may get it meanwhile.
-CENTRAL_HOST = "127.0.0.8"
+    """Waits until `check` answers something true, and returns it; `check` may be a coroutine function.
+
+    What nobody answers is asked again: connections that broke come back one by one.
+    """
     async with asyncio.timeout(seconds):
         while True:
-            found = check()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
+            try:
+                found = check()
+                if asyncio.iscoroutine(found):
+                    found = await found
+                if found:
+                    return found
+            except (grpc.RpcError, RelevoError) as error:
+                if not isinstance(from_rpc_error(error), Unreachable):
+                    raise
             await asyncio.sleep(0.02)
 
 
@@ -66,8 +77,8 @@ class Network:
         self.stacks[name] = own
         await peer.session.wait_live()
         await peer.library.wait_scanned()
-        for file in peer.library.files.values():
-            await peer.publisher.published(file.path, file.content_id, 10)
+        for file in list(peer.library.files.values()):
+            await peer.publisher.published(file.path, file.content_id, 40)
         return peer
 
     async def leave(self, name):

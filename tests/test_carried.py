@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from core.signing import session_name
-from peer.directory import detour
-from peer.work.transfers import State
+from peer import carried_central, detour
+from peer.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, FileEntry
@@ -74,7 +74,8 @@ async def _peers(peer):
     return await peer.routes.at_central(lambda central: central.ListPeers(pb2.ListPeersRequest(), timeout=5))
 
 
-async def test_a_carrier_that_dies_is_replaced_by_the_backup_under_the_same_session(network):
+async def test_a_carrier_that_dies_is_replaced_by_the_backup_under_the_same_session(network, monkeypatch):
+    monkeypatch.setattr(carried_central, "PATIENCE", 20.0)  # who dies refuses; who is slow is not replaced here
     ana, cho = await network.join("ana"), await network.join("cho")
     await network.door.shut()
     ben = await network.behind_the_door("ben", via=(at(ana), at(cho)))
