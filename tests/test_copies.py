@@ -42,7 +42,7 @@ def test_copies_come_back_whoever_is_killed_and_are_what_was_put():
         lost = chaos(found, 6.0, 2, lambda: chance.uniform(0, 5), chance)
         found.return_all()
         found.until(lambda: found.settled(3), "all copies back")
-        assert (lost, found.wrong(3)) == (set(), [])
+        assert (lost, found.left_wrong(3)) == (set(), [])
 
 
 def test_a_user_gives_copies_up_and_keeps_the_file():

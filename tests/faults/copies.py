@@ -7,13 +7,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from bench.programs import Program, Programs
+from core.errors import Unreachable
 from peer.commands.client import Daemon
 from relevo.v1 import peer_control_pb2 as pb2
 from tests.faults.trials import Trial
@@ -114,11 +115,13 @@ class Swarm:
 
     def until(self, check: Callable[[], object], what: str, patience: float = _PATIENCE) -> "pb2.Transfer":
         deadline = time.monotonic() + patience
-        while not (found := check()):
+        while True:
+            with suppress(Unreachable):  # whoever is asked may have asked somebody who was killed
+                if found := check():
+                    return found  # type: ignore[return-value]
             if time.monotonic() > deadline:
                 raise AssertionError(f"{what}: not within {patience:g} s")
             time.sleep(0.1)
-        return found  # type: ignore[return-value]
 
     def kill(self, host: Host, pause: float) -> None:
         """Kills a peer, which is to come back after a pause."""
@@ -162,6 +165,12 @@ class Swarm:
             for one in self.files
         )
 
+    def left_wrong(self, replicas: int) -> list[str]:
+        """Returns what stays wrong: a copy that is to be deleted is counted no more, and still there for a moment."""
+        with suppress(AssertionError):
+            self.until(lambda: not self.wrong(replicas), "all is right", CALM)
+        return self.wrong(replicas)
+
     def wrong(self, replicas: int) -> list[str]:
         """Returns what is wrong with what is on the disks: bytes, numbers of copies, counts of the quota."""
         found = []
@@ -172,13 +181,13 @@ class Swarm:
             for content_id, path in copies.items():
                 if content_id not in by_id:
                     found.append(f"{host.name} keeps {content_id.hex()}, which nobody wants")
-                elif path.read_bytes() != by_id[content_id].data:
+                elif _bytes_of(path) != by_id[content_id].data:
                     found.append(f"{host.name} keeps wrong bytes for {by_id[content_id].path}")
                 else:
                     count[content_id] += 1
             with Daemon(host.home) as daemon:
                 status = daemon.status()
-            size = sum(path.stat().st_size for path in copies.values())
+            size = sum(len(_bytes_of(path)) for path in copies.values())
             if (status.stored_count, status.stored_bytes) != (len(copies), size):
                 found.append(f"{host.name} counts {status.stored_bytes} bytes in {status.stored_count}, not {size}")
             found += [f"{host.name} has left {path}" for path in host.home.glob("store/*/.relevo-*")]
@@ -193,6 +202,13 @@ class Swarm:
     def _end_start(self, host: Host) -> None:
         if host.starting is not None:
             host.program, host.starting = host.starting.result(), None
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Returns what is in a copy; nothing when it has just been deleted."""
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
 
 
 def _ended(transfer: pb2.Transfer) -> pb2.Transfer | None:
@@ -271,7 +287,7 @@ def _campaign(minutes: int) -> Campaign:
         found.return_all()
         began = time.monotonic()
         found.until(lambda: found.settled(REPLICAS), "all copies back", 3 * CALM)
-        return Campaign(lost, time.monotonic() - began, found.wrong(REPLICAS))
+        return Campaign(lost, time.monotonic() - began, found.left_wrong(REPLICAS))
 
 
 def _calm(minutes: int) -> list[float]:
