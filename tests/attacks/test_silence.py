@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-HANDSHAKE = 0.5
+HANDSHAKE = 1.0
 
 
 async def closed(reader) -> float:
