@@ -5,6 +5,7 @@ import os
 import selectors
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ class Network:
         (base / "shared" / "señal.txt").write_bytes(b"a")
         home = ("peer", "--home", base / "home")
         self.peer = self._serve(*home, "serve", base / "shared", "--join", token, "--listen", "127.0.0.1:0")
+        while not json.loads(module(*home, "ls", "--json"))["files"]:
+            time.sleep(0.1)
         self.printed = module("central", "admin-cert", "--data", self.data, "--label", "ana", "--to", base)
         (line,) = [line for line in self.printed.splitlines() if f" {self.central} list" in line][:1]
         words = line.split()

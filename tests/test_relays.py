@@ -192,7 +192,7 @@ async def test_a_peer_that_can_be_dialled_again_is_told_to_everybody(network, tm
     uma.experiment._again.set()
     await eventually(lambda: uma.experiment.verdict is Reachability.DIALABLE)
     await eventually(lambda: uma.session.live and uma.contact().addresses)
-    assert not uma.attaching.attached_to
+    await eventually(lambda: not uma.attaching.attached_to)
     holders = await Holders(uma.routes).find(next(iter(uma.library.files.values())).content_id)
     assert [holder.contact.addresses for holder in holders] == [(f"127.0.0.1:{uma.server.port}",)]
 
@@ -229,6 +229,8 @@ async def test_a_relay_dials_nobody_for_another(two_relays, network):
     dee = await network.join("dee", {"a.txt": b"a"})
     (content,) = (file.content_id for file in dee.library.files.values())
     stub = await ben.routes.dialler.peer(ana.contact().addresses[0], ana.identity.peer_id)
+    neighbours = {ben.identity.peer_id, dee.identity.peer_id}  # whom it dials for itself, as it hears of them
+    await eventually(lambda: neighbours <= {peer_id for _, peer_id in ana.channels._peers})
     before = set(ana.channels._peers)
     for holder in (dee.identity.peer_id, "a" * 52):
         asked = GetBlockRequest(content_id=content, index=0, holder_peer_id=holder)
