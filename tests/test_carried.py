@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from core.signing import session_name
-from peer import carried_central, detour
-from peer.transfers import State
+from peer.directory import carried_central, detour
+from peer.work.transfers import State
 from relevo.v1 import central_directory_pb2 as pb2
 from relevo.v1 import peer_relay_pb2 as relay_pb2
 from relevo.v1.content_pb2 import PLACEMENT_STATE_KEPT, FileEntry
