@@ -23,7 +23,7 @@ from peer.directory.heartbeat import SHORTEST_PAUSE
 from peer.fetching import steps
 from peer.fetching.budget import Budget
 from peer.fetching.download import Download
-from peer.fetching.finder import MOST_PARTIAL
+from peer.fetching.finder import MOST_COMPLETE, MOST_PARTIAL
 from peer.fetching.swarm import NEWS
 from peer.giving.choice import Ask
 from peer.giving.giving import Gift, Giving
@@ -107,17 +107,24 @@ class World(Clock):
     def _named(self) -> dict[str, bool]:
         """Returns whom central names, and whether they are complete."""
         complete = {name: True for name, until in self._complete.items() if self.now < until}
+        if len(complete) > MOST_COMPLETE:
+            complete = dict.fromkeys(self.random.sample(list(complete), len(complete)), True)
         partial = self._fetching.some(CONTENT, PARTIAL_HOLDERS, self.random)
         return complete | {name: False for name in partial if name not in complete}
 
     def _join(self, member: Member, named: dict[str, bool]) -> None:
         """Takes up whom central names, as peer/fetching/finder.py does."""
         events: list[steps.Event] = []
+        whole = sum(member.lines.values())
+        room = {True: MOST_COMPLETE - whole, False: MOST_PARTIAL - (len(member.lines) - whole)}
         for name, complete in named.items():
             known = member.lines.get(name)
-            full = known is None and not complete and len(member.lines) - sum(member.lines.values()) >= MOST_PARTIAL
+            full = known is None and room[complete] <= 0
             last_resort = name in member.failed and not member.stuck and bool(member.lines)
             if name != member.name and not full and not last_resort and known not in {True, complete}:
+                if known is not None:
+                    room[known] += 1
+                room[complete] -= 1
                 member.lines[name] = complete
                 events += [steps.HolderLeft(name), steps.HolderJoined(name, complete)]
         self._tell(member, *events)

@@ -13,7 +13,6 @@ class Holder:
     """What is known of a holder.
 
     Attributes:
-        share: the blocks that are asked of it first.
         failed: those that it has not given in time.
         waiting: asks of which it has not chosen the block yet.
         vain: answers in a row that brought nothing new.
@@ -23,7 +22,6 @@ class Holder:
     name: str
     pace: Pace
     complete: bool
-    share: int = 0
     failed: int = 0
     waiting: int = 0
     vain: int = 0

@@ -347,7 +347,7 @@ class Download:
             if free:
                 return self._ask(holder, now, index=lowest(free & ~holder.failed or free, self._start))
         else:
-            share = free & holder.share & ~holder.failed
+            share = free & self._candidates.share(holder) & ~holder.failed
             if share.bit_count() > holder.waiting and (
                 holder.waiting < 1 or not self._candidates.others or self._hungry
             ):

@@ -1,5 +1,6 @@
 """Who can be asked for a content: central's answers, kept as lines to the holders."""
 
+import random
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -7,8 +8,10 @@ from peer.fetching.lines import Line
 from peer.fetching.reaching import Reach
 from peer.links.contacts import Holder
 
-# Peers that are fetching the content too and are asked at once.
+# Holders that are known at once: peers that are fetching the content too, and complete ones. More of them bring nothing
+# more, and are looked at again and again.
 MOST_PARTIAL = 30
+MOST_COMPLETE = 100
 # Called with a holder's peer id, the content, and whether it lied (else it lacks what it is named for).
 Accuse = Callable[[str, bytes, bool], None]
 
@@ -49,6 +52,8 @@ class Finder:
         self._reach = reach
         self._patience = patience
         self._accuse = accuse
+        # Not everybody asks the same ones of very many.
+        self._random = random.Random(self_id.encode() + content_id)  # noqa: S311 - no secret
         self._never = {self_id}
         self._failed: set[str] = set()
 
@@ -64,6 +69,8 @@ class Finder:
         """
         holders = await self._find_holders(self.content_id, directly=stuck)
         self.named = bool(holders)
+        if len(holders) > MOST_COMPLETE:
+            holders = self._random.sample(holders, len(holders))
         fresh = self._take(holder for holder in holders if not self._is_last_resort(holder))
         if stuck or not self.lines:
             fresh += self._take(holder for holder in holders if self._is_last_resort(holder))
@@ -85,22 +92,23 @@ class Finder:
             return
         self._accuse(peer_id, self.content_id, lied)
 
-    @property
-    def _partial(self) -> int:
-        return sum(not line.complete for line in self.lines.values())
-
     def _is_last_resort(self, holder: Holder) -> bool:
         return holder.doubted or holder.contact.peer_id in self._failed
 
     def _take(self, holders: Iterable[Holder]) -> list[Line]:
+        complete = sum(line.complete for line in self.lines.values())
+        room = {True: MOST_COMPLETE - complete, False: MOST_PARTIAL - (len(self.lines) - complete)}
         fresh = []
         for holder in holders:
             contact = holder.contact
             known = self.lines.get(contact.peer_id)
             usable = holder.reachable and contact.peer_id not in self._never
-            if known is None and not holder.complete and self._partial >= MOST_PARTIAL:
+            if known is None and room[holder.complete] <= 0:
                 continue
             if usable and (known is None or known.differs(holder)):
+                if known is not None:
+                    room[known.complete] += 1
+                room[holder.complete] -= 1
                 line = self.lines[contact.peer_id] = Line(
                     self._reach, contact, self._patience, complete=holder.complete, relays=holder.relays
                 )

@@ -336,7 +336,7 @@ class Swarm(RuleBasedStateMachine):
             elif room and whole > 1 and not others:
                 assert not self.free
             elif room:
-                share = self.free & blocks_of(holder.share & ~holder.failed)
+                share = self.free & blocks_of(self.download._candidates.share(holder) & ~holder.failed)
                 assert holder.waiting >= min(len(share), 1 if others and not hungry else len(share))
                 if holder.waiting >= len(share):
                     fresh = sum(

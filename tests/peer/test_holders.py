@@ -8,7 +8,7 @@ import pytest
 from core import errors
 from peer.directory.routes import Routes
 from peer.directory.ways import Taken, Way
-from peer.fetching.finder import Finder
+from peer.fetching.finder import MOST_COMPLETE, MOST_PARTIAL, Finder
 from peer.fetching.holders import HOLDER_PAGES, Holders
 from peer.fetching.reaching import Reach
 from peer.links import contacts
@@ -164,6 +164,32 @@ async def test_a_liar_is_never_asked_again():
     named.finder.drop("ben", lied=True)
     assert await named.look(stuck=True) == set()
     assert named.accused == [("ben", CONTENT, True)]
+
+
+async def test_of_thousands_of_holders_some_are_known_and_others_once_these_are_given_up():
+    named = Named(*(f"holder-{number}" for number in range(3_000)))
+    first = await named.look()
+    assert len(first) == MOST_COMPLETE
+    assert await named.look() == set()
+    for name in list(first)[:40]:
+        named.finder.drop(name, lied=False)
+    others = await named.look()
+    assert len(others) == 40
+    assert not others & first
+
+
+async def test_not_everybody_asks_the_same_ones_of_thousands():
+    named, other = (Named(*(f"holder-{number}" for number in range(3_000))) for _ in range(2))
+    other.finder = Finder(CONTENT, other.find, Reach(None), "somebody else", 0.1, other.accuse)
+    assert len(await named.look() & await other.look()) < MOST_COMPLETE / 4
+
+
+async def test_who_has_become_complete_makes_room_for_another_that_is_fetching():
+    fetching = [f"fetching-{number}" for number in range(MOST_PARTIAL + 1)]
+    named = Named(*fetching, partial=fetching)
+    assert await named.look() == set(fetching[:-1])
+    named.partial.remove(fetching[0])
+    assert await named.look() == {fetching[0], fetching[-1]}
 
 
 async def test_a_doubted_holder_is_asked_last():
