@@ -1,11 +1,43 @@
 """The schemas of SQLite databases: which version a file has, and the steps that bring an older one up to date."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import NotPossible
+from core.private_files import keep_private
+
+# How long a connection waits for another one that writes, in seconds.
+BUSY_SECONDS = 5.0
+
+
+def connected(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+    """Returns a connection in autocommit mode to a database that only its owner may read, which is made if need be.
+
+    Any one thread at a time may use it; the caller closes it. `prepare` brings it up or checks it, and sets what it is
+    to be like.
+
+    Raises:
+        NotPossible: it cannot be opened or used; and what `prepare` raises.
+    """
+    try:
+        keep_private(path)
+        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise NotPossible(f"cannot open {path} ({error}); check the directory's permissions") from error
+    try:
+        prepare(db)
+    except sqlite3.Error as error:
+        db.close()
+        raise NotPossible(
+            f"cannot use {path} ({error}); see that the disk is neither full nor read-only, "
+            "and restore the file from a backup otherwise"
+        ) from error
+    except NotPossible:
+        db.close()
+        raise
+    return db
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,9 @@
 import sqlite3
 from pathlib import Path
 
-from core.errors import NotPossible
-from core.private_files import keep_private
-from core.schemas import Schema
+from core.schemas import Schema, connected
 
 FILE_NAME = "register.db"
-BUSY_SECONDS = 5.0
 
 # `link` is the certificate by which the predecessor vouches. `last_end` is when the last certificate ends that the
 # authority has issued. `lapsed`: the certificates of a revoked member have expired, so that nobody need hear of it.
@@ -49,23 +46,7 @@ def connect(data: Path, *, beside: bool) -> sqlite3.Connection:
         NotPossible: it cannot be used, or a newer version has written it; `beside`, also when an older one has.
     """
     path = data / FILE_NAME
-    try:
-        keep_private(path)
-        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    except (OSError, sqlite3.Error) as error:
-        raise NotPossible(f"cannot open {path} ({error}); check the directory's permissions") from error
-    try:
-        _prepare(db, path, beside=beside)
-    except sqlite3.Error as error:
-        db.close()
-        raise NotPossible(
-            f"cannot use {path} ({error}); see that the disk is neither full nor read-only, "
-            "and restore the file from a backup otherwise"
-        ) from error
-    except NotPossible:
-        db.close()
-        raise
-    return db
+    return connected(path, lambda db: _prepare(db, path, beside=beside))
 
 
 def _prepare(db: sqlite3.Connection, path: Path, *, beside: bool) -> None:

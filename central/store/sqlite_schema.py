@@ -4,14 +4,11 @@ import logging
 import sqlite3
 from pathlib import Path
 
-from core.errors import NotPossible
 from core.own_directory import claim
-from core.private_files import keep_private
-from core.schemas import Schema
+from core.schemas import Schema, connected
 
 log = logging.getLogger("relevo.central")
 FILE_NAME = "central.db"
-BUSY_MS = 5_000
 
 # A peer's published entries and stored copies belong to its library, and only a library in `live` is visible. So a
 # withdrawal deletes one row of `live`, and starting over takes a new library; what is left behind is `abandoned` and
@@ -162,23 +159,7 @@ def connect(data: Path, *, reader: bool) -> sqlite3.Connection:
             one has, since whoever has the lock may be that.
     """
     path = data / FILE_NAME
-    try:
-        keep_private(path)
-        db = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-    except (OSError, sqlite3.Error) as error:
-        raise NotPossible(f"cannot open {path} ({error}); check the directory's permissions") from error
-    try:
-        _prepare(db, path, reader=reader)
-    except sqlite3.Error as error:
-        db.close()
-        raise NotPossible(
-            f"cannot use {path} ({error}); see that the disk is neither full nor read-only, "
-            "and restore the file from a backup otherwise"
-        ) from error
-    except NotPossible:
-        db.close()
-        raise
-    return db
+    return connected(path, lambda db: _prepare(db, path, reader=reader))
 
 
 def _prepare(db: sqlite3.Connection, path: Path, *, reader: bool) -> None:

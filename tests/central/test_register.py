@@ -90,7 +90,7 @@ def test_another_process_sees_what_is_committed_at_once(register, tmp_path):
 
 
 def test_who_has_to_wait_too_long_for_another_process_is_told_to_try_again(register, tmp_path, monkeypatch):
-    monkeypatch.setattr("central.network.register_schema.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("core.schemas.BUSY_SECONDS", 0.01)
     with (
         closing(Register.open(tmp_path)) as other,
         register.changing(),
