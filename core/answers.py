@@ -25,11 +25,13 @@ _END = object()
 
 
 def _lenient(deserialize: _Deserialize | None) -> _Deserialize | None:
-    """Returns `deserialize`, giving `_UNREADABLE` for bytes that are no message."""
+    """Returns `deserialize`, giving `_UNREADABLE` for bytes that are no message, and where there are none."""
     if deserialize is None:
         return None
 
-    def message(data: bytes) -> Any:
+    def message(data: bytes | None) -> Any:
+        if data is None:  # a unary call may end well without an answer
+            return _UNREADABLE
         try:
             return deserialize(data)
         except DecodeError:

@@ -18,10 +18,14 @@ GOOD = pb2.HeartbeatResponse(sequence=1).SerializeToString()
 
 @pytest.fixture
 async def channel():
-    """To a central that answers ListPeers with rubbish, and a beat with an answer and then rubbish."""
+    """To a central that answers ListPeers with rubbish, ListFiles with nothing, a beat with an answer, then rubbish."""
 
     async def list_peers(request, context):
         return RUBBISH
+
+    async def list_files(request, context):
+        return
+        yield
 
     async def heartbeat(requests, context):
         async for _ in requests:
@@ -30,6 +34,7 @@ async def channel():
 
     handlers = {
         "ListPeers": grpc.unary_unary_rpc_method_handler(list_peers),
+        "ListFiles": grpc.unary_stream_rpc_method_handler(list_files),
         "Heartbeat": grpc.stream_stream_rpc_method_handler(heartbeat),
     }
     async with AsyncExitStack() as stack:
@@ -58,6 +63,12 @@ def is_unreadable(caught, caplog):
 async def test_an_answer_that_is_no_message_fails_the_call_and_is_not_logged(stub, caplog):
     with pytest.raises(grpc.RpcError) as caught:
         await stub.ListPeers(pb2.ListPeersRequest(), timeout=10)
+    is_unreadable(caught, caplog)
+
+
+async def test_an_end_without_an_answer_fails_the_call_and_is_not_logged(stub, caplog):
+    with pytest.raises(grpc.RpcError) as caught:
+        await stub.ListFiles(pb2.ListFilesRequest(), timeout=10)
     is_unreadable(caught, caplog)
 
 
