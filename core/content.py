@@ -6,7 +6,7 @@ page, and a block as a block. docs/protocol.md has the byte layout.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blake3 import blake3
 
@@ -41,25 +41,23 @@ def block_size(size: int) -> int:
 class Layout:
     """How a content of `size` bytes (0 to 2^47) is cut.
 
+    Attributes:
+        block_size: bytes of every block but the last.
+        block_count: blocks; 0 for an empty content.
+
     Raises:
         ValueError: `size` is out of range.
     """
 
     size: int
+    block_size: int = field(init=False, compare=False)
+    block_count: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.size <= MAX_SIZE:
             raise ValueError(f"size {self.size} is not within 0 and 2^47")
-
-    @property
-    def block_size(self) -> int:
-        """Size in bytes of every block but the last."""
-        return block_size(self.size)
-
-    @property
-    def block_count(self) -> int:
-        """Number of blocks; 0 for an empty content."""
-        return -(-self.size // self.block_size)
+        object.__setattr__(self, "block_size", block_size(self.size))
+        object.__setattr__(self, "block_count", -(-self.size // self.block_size))
 
     @property
     def page_count(self) -> int:

@@ -269,6 +269,8 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         self._way_in = way_in
         self._requests = requests
         self._callers = Callers(limits)
+        # By method, of those that there are: gRPC asks for its handler at every call.
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -276,10 +278,17 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wraps the handler of every method that there is; there are none that stream upwards only."""
-        handler = cast("Any", await continuation(handler_call_details))
-        if handler is None:
-            return None
-        method, encode = handler_call_details.method, handler.response_serializer
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        encode = handler.response_serializer
         parse = _strict(handler.request_deserializer, method)
         if handler.stream_stream:
 

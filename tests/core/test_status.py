@@ -1,5 +1,6 @@
 import asyncio
 import logging
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from core import errors, status
 from core.access import PLAINTEXT
 from core.errors import Busy, Defect, InvalidInput, RelevoError, Unreachable
+from core.limits import Limits
+from core.requests import Requests
 from core.rpc import open_channel
 from core.status import BY_STATUS, from_rpc_error, to_status
 from relevo.v1.central_directory_pb2 import (
@@ -369,3 +372,18 @@ async def test_a_call_whose_server_stopped_before_it_was_read_ends_without_a_wor
         requests_of_a_stopped_server(), PLAINTEXT, "/relevo.v1.CentralDirectory/Heartbeat", None
     )
     assert [request async for request in admitted] == []
+
+
+async def test_a_handler_is_wrapped_once_and_names_of_no_method_are_not_remembered():
+    asked = []
+
+    async def handlers(details):
+        asked.append(details.method)
+        return grpc.unary_unary_rpc_method_handler(raising(an(Busy))) if details.method == "/there" else None
+
+    interceptor = status.StatusInterceptor(PLAINTEXT, Limits(), Requests(100, {}))
+    for method in ("/there", "/there", "/not there", "/not there"):
+        handler = await interceptor.intercept_service(handlers, SimpleNamespace(method=method))
+        assert (handler is None) == (method != "/there")
+    assert asked == ["/there", "/not there", "/not there"]
+    assert list(interceptor._wrapped) == ["/there"]
