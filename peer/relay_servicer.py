@@ -199,7 +199,7 @@ class RelayServicer(PeerRelayServicer):
                 call.who,
                 wanted,
                 call.remaining,
-                lambda index: chosen.append(asyncio.create_task(call.chosen(index))),
+                lambda index: chosen.append(asyncio.create_task(call.chosen(index, tell=True))),
             )
         finally:
             await asyncio.gather(*chosen, return_exceptions=True)
@@ -235,11 +235,12 @@ class _GrpcCall:
         self._context = context
         self._note = note
 
-    async def chosen(self, index: int) -> None:
+    async def chosen(self, index: int, *, tell: bool) -> None:
         note = self._note
         if note is not None:
             self._context.add_done_callback(lambda _: note(self._peer, self.who))  # type: ignore[arg-type]
-        await self._context.send_initial_metadata(((BLOCK_KEY, str(index)),))
+        if tell:
+            await self._context.send_initial_metadata(((BLOCK_KEY, str(index)),))
 
     def when_ended(self, then: Callable[[bool], None]) -> None:
         context = self._context

@@ -59,6 +59,8 @@ _NEVER = float("inf")
 # Fewer blocks on their way than this are too few to fill a link, and so many asks are then made for blocks of any hand.
 _HUNGRY = 6
 _HUNGRY_ASKS = 2
+# Whoever answers within so many seconds need not say before which block it has chosen.
+_SOON = 0.1
 # Answers in a row that brought nothing new, after which a holder rests.
 _VAIN = 8
 _VAIN_REST = 0.5
@@ -401,4 +403,6 @@ class Download:
             self._coming += 1
         elif not first_hand:
             self._unknown += 1
-        return Fetch(ask.number, holder.name, lacking, index, self._limits.patience, first_hand)
+        # Complete holders are asked for different blocks: which one comes need not be known before it is here, soon.
+        announced = self._candidates.others or not 0.0 < holder.pace.took < _SOON
+        return Fetch(ask.number, holder.name, lacking, index, self._limits.patience, first_hand, announced)

@@ -22,10 +22,6 @@ from relevo.v1.peer_relay_pb2 import (
 T = TypeVar("T")
 
 
-def _tell_nobody(index: int) -> None:
-    del index
-
-
 def _of_block(request: GetBlockRequest, index: int) -> GetBlockRequest:
     """Returns the request for one certain block."""
     asked = GetBlockRequest()
@@ -89,7 +85,7 @@ class Line:
     ) -> BlockAnswer:
         """Answers PeerRelay.GetBlock; the answer names the way that it came.
 
-        `announced` is told which block is going to come, as soon as the holder has said so.
+        `announced` is told which block is going to come, as soon as the holder has said so; None: it need not say that.
 
         Raises:
             Corrupt: its file has changed.
@@ -105,12 +101,12 @@ class Line:
 
         def ask(way: Way) -> Awaitable[BlockAnswer]:
             # Whoever is asked by the next way might choose another block than is expected now.
-            return way.block(_of_block(request, chosen[0]) if chosen else request, timeout, tell)
+            return way.block(_of_block(request, chosen[0]) if chosen else request, timeout, tell if announced else None)
 
         if self._working is None and len(self._ways) > 1:
             # An ask that waits is as silent as an address at which nobody is: this one is answered at once.
             nothing = GetBlockRequest(content_id=request.content_id, lacking=BlockSet())
-            await self._call(lambda way: way.block(nothing, timeout, _tell_nobody))
+            await self._call(lambda way: way.block(nothing, timeout, None))
         answer, way = await self._call(ask)
         return replace(answer, way=way)
 

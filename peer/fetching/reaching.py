@@ -33,6 +33,10 @@ NOT_AGAIN = 60.0
 Announced = Callable[[int], None]
 
 
+def _to_nobody(index: int) -> None:
+    del index
+
+
 class How(Enum):
     """How bytes come from a holder."""
 
@@ -52,8 +56,11 @@ class Way(Protocol):
     how: How
     who: str
 
-    async def block(self, request: pb2.GetBlockRequest, timeout: float, announced: Announced) -> BlockAnswer:
-        """Answers PeerRelay.GetBlock, and tells before which block is going to come. Raises RelevoError."""
+    async def block(self, request: pb2.GetBlockRequest, timeout: float, announced: Announced | None) -> BlockAnswer:
+        """Answers PeerRelay.GetBlock, and tells before which block is going to come, when that is to be told.
+
+        Raises RelevoError.
+        """
         ...
 
     async def manifest(self, request: pb2.GetManifestRequest, timeout: float) -> pb2.GetManifestResponse:
@@ -76,12 +83,16 @@ class Dialled:
         self._address = address
         self._holder = holder
 
-    async def block(self, request: pb2.GetBlockRequest, timeout: float, announced: Announced) -> BlockAnswer:
+    async def block(self, request: pb2.GetBlockRequest, timeout: float, announced: Announced | None) -> BlockAnswer:
         """Answers PeerRelay.GetBlock."""
         asked = self._addressed(request)
-        answer: BlockAnswer = await self._call(
-            lambda stub: _announced(stub.announced_block(asked, timeout=timeout), announced)
-        )
+
+        def call(stub: RelayStub) -> Any:
+            if announced is None:
+                return stub.GetBlock(asked, timeout=timeout)
+            return _announced(stub.announced_block(asked, timeout=timeout), announced)
+
+        answer: BlockAnswer = await self._call(call)
         return answer
 
     async def manifest(self, request: pb2.GetManifestRequest, timeout: float) -> pb2.GetManifestResponse:
@@ -126,9 +137,9 @@ class Pushed:
         self._relaying = relaying
         self._come = come
 
-    async def block(self, request: pb2.GetBlockRequest, timeout: float, announced: Announced) -> BlockAnswer:
+    async def block(self, request: pb2.GetBlockRequest, timeout: float, announced: Announced | None) -> BlockAnswer:
         """Answers PeerRelay.GetBlock."""
-        answer: BlockAnswer = await self._asked(pb2.Order(block=request), timeout, decoded, announced)
+        answer: BlockAnswer = await self._asked(pb2.Order(block=request), timeout, decoded, announced or _to_nobody)
         return answer
 
     async def manifest(self, request: pb2.GetManifestRequest, timeout: float) -> pb2.GetManifestResponse:
@@ -144,7 +155,7 @@ class Pushed:
         return answer
 
     async def _asked(
-        self, order: pb2.Order, timeout: float, read: Callable[[bytes], Any], announced: Announced = lambda _: None
+        self, order: pb2.Order, timeout: float, read: Callable[[bytes], Any], announced: Announced = _to_nobody
     ) -> Any:
         await self._come()
         answer = await self._relaying.ask_here(self.who, order, timeout, announced)
@@ -245,7 +256,8 @@ async def _announced(call: Any, announced: Announced) -> BlockAnswer:
         answer = await call.read()
         if not isinstance(answer, BlockAnswer):
             raise Corrupt("it answered nothing at all")
-        await call.read()  # the end
+        if await call.code() is not grpc.StatusCode.OK:
+            await call.read()  # raises what it ended with
         return answer
     finally:
         call.cancel()  # also of one that is given up while it waits; of one that has ended it changes nothing

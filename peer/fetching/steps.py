@@ -111,6 +111,7 @@ class Fetch:
     """Ask `holder` for any block of the set `lacking`, or for block `index` when that is not None.
 
     The holder may wait `patience` seconds until it has one. `first_hand`: rather than give what others will, it waits.
+    `announced`: which block it has chosen matters before that is here.
     """
 
     ask: int
@@ -119,6 +120,7 @@ class Fetch:
     index: int | None
     patience: float
     first_hand: bool = False
+    announced: bool = True
 
 
 @dataclass(frozen=True, slots=True)

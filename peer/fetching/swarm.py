@@ -34,6 +34,7 @@ _LONGEST = 129.0
 _BITMAP = 4096
 # Central is asked for further holders soon after a peer has asked for this content that is not known yet.
 NEWS = 0.2
+_NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class Swarm:
         self._pause = settings.first_retry
         self._progress_at = clock()
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = _NEVER
 
     async def run(self, missing: Set[int]) -> None:
         """Returns when every block of `missing` is in the file.
@@ -154,12 +156,18 @@ class Swarm:
     def _handle(self, *events: steps.Event) -> None:
         for decision in self._download.handle_all(events, self._clock()):
             self._perform(decision)
-        if self._timer is not None:
-            self._timer.cancel()
         wake = self._download.wake()
-        if wake is not None:
+        # A timer that comes too soon stays: the next one is made then, and not at every event.
+        if wake is not None and wake < self._wakes_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wakes_at = wake
             delay = max(0.0, wake - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._handle, steps.Tick())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._wakes_at = _NEVER
+        self._handle(steps.Tick())
 
     def _room(self) -> None:
         """Has the scheduler look again, soon: other downloads have made room."""
@@ -211,7 +219,9 @@ class Swarm:
 
     async def _answer(self, fetch: steps.Fetch, line: Line) -> steps.Event:
         layout = self._manifest.layout
-        request = GetBlockRequest(content_id=self._content_id, patience=to_duration(fetch.patience))
+        request = GetBlockRequest(
+            content_id=self._content_id, patience=to_duration(fetch.patience), unannounced=not fetch.announced
+        )
         if fetch.index is None:
             first, bitmap = to_bitmap(fetch.lacking, _BITMAP)
             request.lacking.first, request.lacking.bitmap = first, bitmap
@@ -257,7 +267,9 @@ class Swarm:
             return steps.Spoilt(step.ask)
         return steps.Lied(step.ask, reason)
 
-    def _announced(self, fetch: steps.Fetch) -> Callable[[int], None]:
+    def _announced(self, fetch: steps.Fetch) -> Callable[[int], None] | None:
+        if not fetch.announced:
+            return None
         return lambda index: self._handle(steps.Chosen(fetch.ask, index))
 
     def _alive(self, line: Line) -> None:

@@ -27,8 +27,8 @@ class Call(Protocol):
         """Seconds until nobody waits for the answer any more."""
         ...
 
-    async def chosen(self, index: int) -> None:
-        """Tells the asker which block it is going to be given: it asks nobody else for that from now on."""
+    async def chosen(self, index: int, *, tell: bool) -> None:
+        """Takes note of which block is going to be given; when `tell`, the asker hears of it, and asks nobody else."""
         ...
 
     def when_ended(self, then: Callable[[bool], None]) -> None:
@@ -73,7 +73,7 @@ class Answering:
             return encoded(pb2.GetBlockResponse(), b"")
         sent = False
         call.when_ended(lambda arrived: self.serving.left(gift.ask, arrived=sent and arrived))
-        await call.chosen(gift.index)
+        await call.chosen(gift.index, tell=not request.unannounced)
         share = await self.serving.sending.share(call.who, request.most_bytes, call.remaining)
         call.when_ended(lambda _: share.end())
         data = share.piece(await self.serving.read(request.content_id, gift.index), request.offset_bytes)

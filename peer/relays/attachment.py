@@ -197,9 +197,10 @@ class _Ordered:
         self._number = order.order_id
         self._ends: list[Callable[[bool], None]] = []
 
-    async def chosen(self, index: int) -> None:
-        """Tells the asker which block is coming."""
-        self._attachment.choose(self._number, index)
+    async def chosen(self, index: int, *, tell: bool) -> None:
+        """Tells the asker which block is coming, when it wants to know."""
+        if tell:
+            self._attachment.choose(self._number, index)
 
     def when_ended(self, then: Callable[[bool], None]) -> None:
         """Has `then` told whether the answer has arrived."""

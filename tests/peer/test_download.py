@@ -598,6 +598,25 @@ def test_a_block_that_is_announced_while_another_sends_it_is_cancelled_and_anoth
     assert download.handle(steps.Arrived(second.ask, 2), 0.4) == []
 
 
+@pytest.mark.parametrize(("took", "announced"), [(0.05, False), (0.2, True)])
+def test_blocks_of_complete_holders_are_announced_unless_they_come_at_once(took, announced):
+    download = start(40)
+    waiting = join(download, "a")
+    assert all(fetch.announced for fetch in waiting), "it is not known yet how quick it is"
+    further = give(download, waiting[0], 0, took)
+    assert further
+    assert all(fetch.announced == announced for fetch in further)
+
+
+def test_all_blocks_are_announced_when_somebody_else_could_be_asked_for_the_same():
+    download = start(40)
+    waiting = join(download, "a")
+    join(download, "partial", complete=False)
+    further = [fetch for index, ask in enumerate(waiting) for fetch in give(download, ask, index, 0.05)]
+    assert "a" in {fetch.holder for fetch in further}
+    assert all(fetch.announced for fetch in further)
+
+
 def test_a_block_that_comes_unannounced_a_second_time_is_not_stored():
     download = start(4)
     (first, _), (second,) = join(download, "p", complete=False), join(download, "q", complete=False)

@@ -41,7 +41,7 @@ class Answers:
     async def block(self, call, request):
         self.asked.append((call.who, request))
         call.when_ended(self.ended.append)
-        await call.chosen(7)
+        await call.chosen(7, tell=True)
         await self.may.wait()
         if isinstance(self.answer, Exception):
             raise self.answer

@@ -477,6 +477,14 @@ async def test_an_ask_waits_until_a_block_comes_that_its_caller_lacks(relay, fet
     assert (await call).index == 7
 
 
+async def test_who_wants_nothing_announced_hears_of_its_block_with_the_block(relay):
+    for unannounced in (False, True):
+        wanted = {"lacking": lacking(7 + unannounced), "patience": Duration(seconds=10)}
+        call = relay.stub.GetBlock(pb2.GetBlockRequest(content_id=ID, unannounced=unannounced, **wanted), timeout=20)
+        assert (await call).index == 7 + unannounced
+        assert (BLOCK_KEY in dict(list(await call.initial_metadata()))) == (not unannounced)
+
+
 async def test_a_patient_ask_that_nothing_comes_for_is_answered_without_a_block(relay, fetching):
     answer = await relay.block(lacking=lacking(3), patience=Duration(nanos=1000))
     assert not answer.data
