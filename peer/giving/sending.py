@@ -50,7 +50,7 @@ class Share:
     size: int
     unused: int
 
-    def piece(self, block: bytes, offset: int) -> bytes:
+    def piece(self, block: bytes | memoryview, offset: int) -> bytes | memoryview:
         """Returns what is sent of `block` from `offset` on.
 
         Raises:

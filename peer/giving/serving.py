@@ -33,7 +33,7 @@ class Held(Protocol):
         """Returns the manifest of a content. Raises NotFound when it is not held."""
         ...
 
-    async def read_block(self, content_id: bytes, index: int) -> bytes:
+    async def read_block(self, content_id: bytes, index: int) -> bytes | memoryview:
         """Returns a block.
 
         Raises:
@@ -215,7 +215,7 @@ class Serving:
         """Returns how many seconds a block takes to leave for a caller, of late; 0 when none has left yet."""
         return self._giving.pace(who)
 
-    async def read(self, content_id: bytes, index: int) -> bytes:
+    async def read(self, content_id: bytes, index: int) -> bytes | memoryview:
         """Returns a block that was chosen.
 
         Raises:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.errors import NotFound
 from core.manifest import Manifest
+from peer.disk.cached import at_hand
 
 # Seconds for which a content that is whole goes on being given from here, while the library takes it over.
 HANDING_OVER = 10.0
@@ -100,7 +101,7 @@ class Unfinished:
         if content_id in self._contents:
             self._contents[content_id].caller(who)
 
-    async def read(self, content_id: bytes, index: int) -> bytes:
+    async def read(self, content_id: bytes, index: int) -> bytes | memoryview:
         """Returns a block that is here, as it was verified.
 
         Raises:
@@ -110,9 +111,12 @@ class Unfinished:
         if content is None or not content.held >> index & 1:
             raise NotFound("the content is not fetched here any more")
         layout = content.manifest.layout
+        offset, length = layout.block_offset(index), layout.block_length(index)
+        just_written = at_hand(content.descriptor, length, offset)
+        if just_written is not None:
+            return just_written
         descriptor = os.dup(content.descriptor)  # the download may end meanwhile
         try:
-            offset, length = layout.block_offset(index), layout.block_length(index)
             data = await asyncio.to_thread(os.pread, descriptor, length, offset)
         finally:
             os.close(descriptor)

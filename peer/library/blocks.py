@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from core.errors import Corrupt
 from core.manifest import Manifest
 from peer.disk import rooted
+from peer.disk.cached import at_hand
 from peer.disk.rooted import Stamp
 from peer.library.holdings import Place
 
@@ -41,7 +42,7 @@ class _Open:
 
 
 class BlockReader:
-    """Keeps the files open that were read last. Its methods block, and may be called from any thread."""
+    """Keeps the files open that were read last. Its methods, but `at_hand`, block; any thread may call them."""
 
     def __init__(self, most_open: int = _MOST_OPEN) -> None:
         self._most = most_open
@@ -58,13 +59,31 @@ class BlockReader:
             OSError: it cannot be read.
         """
         length = manifest.layout.block_length(index)
-        with self._borrowed(place, manifest.layout.block_count) as opened:
+        with self._borrowed(self._take(place, manifest.layout.block_count)) as opened:
             _check(opened.descriptor, place.stamp)
             data = os.pread(opened.descriptor, length, manifest.layout.block_offset(index))
             _check(opened.descriptor, place.stamp)
             if len(data) != length or not (opened.is_checked(index) or manifest.verifies(index, data)):
                 raise Corrupt("the file has other bytes than when it was hashed")
             opened.note_checked(index)
+            return data
+
+    def at_hand(self, place: Place, manifest: Manifest, index: int) -> memoryview | None:
+        """Returns a block as `read` does if it is in memory and was compared before; else None. Waits for no disk.
+
+        Raises:
+            IndexError: there is no such block.
+            Corrupt: the file is not the one that was hashed.
+        """
+        with self._lock:
+            opened = self._files.get(place)
+            if opened is None or not opened.is_checked(index):
+                return None
+            self._lend(place, opened)
+        with self._borrowed(opened):
+            data = at_hand(opened.descriptor, manifest.layout.block_length(index), manifest.layout.block_offset(index))
+            if data is not None:  # only then, since a file system over a network may make a check wait
+                _check(opened.descriptor, place.stamp)
             return data
 
     def forget(self, place: Place) -> None:
@@ -88,8 +107,7 @@ class BlockReader:
                 self._drop(place)
 
     @contextmanager
-    def _borrowed(self, place: Place, blocks: int) -> Iterator[_Open]:
-        opened = self._take(place, blocks)
+    def _borrowed(self, opened: _Open) -> Iterator[_Open]:
         try:
             yield opened
         finally:

@@ -196,7 +196,7 @@ class Library:
             raise NotFound(f"{content_id.hex()} is not held here")
         return await self._manifests.get(content_id)
 
-    async def read_block(self, content_id: bytes, index: int) -> bytes:
+    async def read_block(self, content_id: bytes, index: int) -> bytes | memoryview:
         """Returns block `index` of a content, from wherever it still is as it was.
 
         A place that has changed or cannot be read is withdrawn and looked at again, and the next one is tried.
@@ -212,6 +212,9 @@ class Library:
         loop = asyncio.get_running_loop()
         while (place := self._holdings.place(content_id)) is not None:
             try:
+                cached = self._reader.at_hand(place, manifest, index)
+                if cached is not None:  # the way to a thread and back would take longer
+                    return cached
                 return await loop.run_in_executor(self._readers, self._reader.read, place, manifest, index)
             except (OSError, RelevoError) as error:
                 await self._not_read(content_id, place, error)

@@ -128,3 +128,12 @@ async def test_a_file_that_is_cut_short_is_not_found(fetching):
     for index in (1, 2):
         with pytest.raises(NotFound):
             await fetching.unfinished.read(ID, index)
+
+
+async def test_what_is_not_in_memory_is_read_on_a_thread(fetching, monkeypatch):
+    monkeypatch.setattr("peer.giving.unfinished.at_hand", lambda *_: None)
+    fetching.begin(held=0b111111)
+    assert await fetching.unfinished.read(ID, 5) == DATA[5 * BLOCK :]
+    os.truncate(fetching.path, BLOCK + 1)
+    with pytest.raises(NotFound):
+        await fetching.unfinished.read(ID, 1)

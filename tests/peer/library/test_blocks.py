@@ -95,6 +95,39 @@ def test_many_threads_read_while_files_are_opened_and_closed(tmp_path, reader):
     assert _lowest_free() == before
 
 
+def test_a_block_that_was_compared_is_at_hand_while_it_is_in_memory(tmp_path, reader, monkeypatch):
+    place, manifest = _place(tmp_path, "f", b"x" * 100_000)
+    assert reader.at_hand(place, manifest, 1) is None, "nobody has opened the file"
+    reader.read(place, manifest, 0)
+    assert reader.at_hand(place, manifest, 1) is None, "nobody has compared this block"
+    reader.read(place, manifest, 1)
+    assert reader.at_hand(place, manifest, 1) == b"x" * (100_000 - 65536)
+    monkeypatch.setattr("peer.disk.cached.os.preadv", _would_block)
+    assert reader.at_hand(place, manifest, 1) is None
+
+
+def _would_block(*_):
+    raise BlockingIOError
+
+
+def test_what_is_at_hand_is_as_it_was_hashed(tmp_path, reader):
+    place, manifest = _place(tmp_path, "f", b"x" * 100_000)
+    reader.read(place, manifest, 0)
+    with (tmp_path / "f").open("r+b") as file:
+        file.write(b"other")
+    with pytest.raises(Corrupt):
+        reader.at_hand(place, manifest, 0)
+
+
+def test_what_is_at_hand_keeps_no_file_open(tmp_path, reader):
+    before = _lowest_free()
+    place, manifest = _place(tmp_path, "f", b"bytes")
+    reader.read(place, manifest, 0)
+    reader.at_hand(place, manifest, 0)
+    reader.close()
+    assert _lowest_free() == before
+
+
 def test_there_is_no_block_after_the_last(tmp_path, reader):
     place, manifest = _place(tmp_path, "f", b"bytes")
     for index in (1, -1):
