@@ -6,6 +6,7 @@ of different priorities, and several downloaders of one slow holder, share.
 """
 
 import contextlib
+import subprocess
 import sys
 import tempfile
 import time
@@ -105,15 +106,22 @@ class Machine:
     def on_the_wire(self) -> Counter:
         """Returns what the kernel has sent from the daemon's port."""
         port = int(self.program.address.rpartition(":")[2])
-        return Counter(lambda: _bytes_sent(port))
+        sent: dict[str, int] = {}
+
+        def read() -> int:
+            sent.update(_bytes_sent(port))  # what a connection has sent counts when it has ended too
+            return sum(sent.values())
+
+        return Counter(read)
 
 
-def _bytes_sent(port: int) -> int:
-    """Returns the bytes that connections accepted on `port` have acknowledged; Linux's `ss` tells."""
-    import subprocess  # noqa: PLC0415 - only here
-
-    text = subprocess.run(["ss", "-tinH", f"sport = :{port}"], capture_output=True, text=True, check=True).stdout
-    return sum(int(word.partition(":")[2]) for word in text.split() if word.startswith("bytes_acked:"))
+def _bytes_sent(port: int) -> dict[str, int]:
+    """Returns by remote address what the connections accepted on `port` have had acknowledged; Linux's `ss` tells."""
+    text = subprocess.run(["ss", "-tinHO", f"sport = :{port}"], capture_output=True, text=True, check=True).stdout
+    lines = [line.split() for line in text.splitlines()]
+    return {
+        words[4]: int(word.partition(":")[2]) for words in lines for word in words if word.startswith("bytes_acked:")
+    }
 
 
 def watch(counters: Sequence[Counter], seconds: float) -> None:
