@@ -44,9 +44,13 @@ MOST_PEERS = 256
 _DRAIN = 180.0
 
 
-class _Peer(NamedTuple):
-    """A channel to a peer, and the stub on it: making one takes as long as a good part of a call."""
+# A channel, and the stub on it: making one takes as long as a good part of a call.
+class _Central(NamedTuple):
+    channel: grpc.aio.Channel
+    stub: "CentralDirectoryAsyncStub"
 
+
+class _Peer(NamedTuple):
     channel: grpc.aio.Channel
     stub: RelayStub
 
@@ -57,16 +61,18 @@ class Channels:
     def __init__(self, credentials: Credentials | None = None) -> None:
         """`credentials` say what to show and whom to accept; without them everything is in plaintext."""
         self._credentials = credentials
-        self._centrals: dict[str, grpc.aio.Channel] = {}
+        self._centrals: dict[str, _Central] = {}
         self._peers: dict[tuple[str, str], _Peer] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def central(self, address: str) -> "CentralDirectoryAsyncStub":
         """Returns the stub for the central at `host:port`; use it at once, and ask again for the next call."""
-        if address not in self._centrals:
+        central = self._centrals.get(address)
+        if central is None:
             name = self._credentials.membership.central_name if self._credentials else ""
-            self._centrals[address] = self._opened(address, CENTRAL_MESSAGE, name, back_soon=True)
-        return CentralDirectoryStub(self._centrals[address])
+            channel = self._opened(address, CENTRAL_MESSAGE, name, back_soon=True)
+            central = self._centrals[address] = _Central(channel, CentralDirectoryStub(channel))
+        return central.stub
 
     def peer(self, address: str, peer_id: str) -> RelayStub:
         """Returns the stub for a peer at `host:port`; use it at once, and ask again for the next call.
@@ -121,7 +127,8 @@ class Channels:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _all(self) -> list[grpc.aio.Channel]:
-        return [*self._centrals.values(), *(peer.channel for peer in self._peers.values())]
+        centrals = [central.channel for central in self._centrals.values()]
+        return centrals + [peer.channel for peer in self._peers.values()]
 
     def _opened(self, address: str, max_message: int, name: str, *, back_soon: bool = False) -> grpc.aio.Channel:
         material = self._credentials.material() if self._credentials else None

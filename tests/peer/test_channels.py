@@ -54,6 +54,13 @@ async def test_the_channel_to_central_is_never_closed_for_others(channels):
     assert channels._centrals["127.0.0.1:9"] is central
 
 
+async def test_the_stub_for_central_is_made_once_for_each_channel(channels):
+    first = channels.central("127.0.0.1:9")
+    assert channels.central("127.0.0.1:9") is first
+    channels.renew()
+    assert channels.central("127.0.0.1:9") is not first
+
+
 class Relay(PeerRelayServicer):
     def __init__(self):
         self.called = asyncio.Event()
