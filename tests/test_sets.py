@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from collections import Counter
 
 import pytest
 
@@ -137,6 +138,27 @@ async def test_what_the_library_has_seen_to_is_not_read_again_and_what_has_chang
     assert problems(again) == {"d/7": AlreadyExists}
     assert "d/7" in read
     assert again.progress.present_files == 39
+
+
+async def test_who_holds_large_files_is_looked_up_for_many_in_one_call(network, tmp_path):
+    files = {f"d/{number}": noise(300_000, number) for number in range(30)}
+    await network.join("ana", files)
+    ben = await network.join("ben")
+    one, many, asked = ben.routes.locate_file, ben.routes.locate_files, Counter()
+
+    def counted(name, call):
+        async def counts(*request, **how):
+            asked[name] += 1
+            return await call(*request, **how)
+
+        return counts
+
+    ben.routes.locate_file, ben.routes.locate_files = counted("one", one), counted("many", many)
+    transfer = await fetch(ben, tmp_path / "to", "d/")
+    assert transfer.state is State.DONE
+    assert tree(tmp_path / "to") == files
+    assert asked["many"] < 5
+    assert asked["one"] < 30, "only for those that take longer than others may need to begin"
 
 
 async def test_a_pattern_keeps_the_tree_below_what_it_begins_with(network, tmp_path):

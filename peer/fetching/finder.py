@@ -1,7 +1,7 @@
 """Who can be asked for a content: central's answers, kept as lines to the holders."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from peer.fetching.lines import Line
@@ -43,8 +43,12 @@ class Finder:
         self_id: str,
         patience: float,
         accuse: Accuse,
+        found: Sequence[Holder] = (),
     ) -> None:
-        """`patience` is how many seconds an untried address may be silent before the next is tried beside it."""
+        """`found` is what was looked up already: the first look gives it.
+
+        `patience` is how many seconds an untried address may be silent before the next is tried beside it.
+        """
         self.lines: dict[str, Line] = {}
         self.content_id = content_id
         self.named = False
@@ -56,6 +60,7 @@ class Finder:
         self._random = random.Random(self_id.encode() + content_id)  # noqa: S311 - no secret
         self._never = {self_id}
         self._failed: set[str] = set()
+        self._found = found
 
     async def look(self, *, stuck: bool = False) -> list[Line]:
         """Asks central, and returns the lines that are new or lead elsewhere than before.
@@ -67,7 +72,8 @@ class Finder:
         Raises:
             RelevoError: what central answered.
         """
-        holders = await self._find_holders(self.content_id, directly=stuck)
+        holders = list(self._found) or await self._find_holders(self.content_id, directly=stuck)
+        self._found = ()
         self.named = bool(holders)
         if len(holders) > MOST_COMPLETE:
             holders = self._random.sample(holders, len(holders))

@@ -24,6 +24,7 @@ from peer.fetching.reaching import Reach
 from peer.fetching.swarm import DownloadSettings, Swarm, no_holder
 from peer.fetching.targets import existing_manifest, exists_already, remove_leftover
 from peer.giving.unfinished import Unfinished
+from peer.links.contacts import Holder
 
 __all__ = ["DownloadSettings", "Downloader", "FetchRequest", "Fetched"]
 
@@ -44,6 +45,7 @@ class FetchRequest:
         modify_time: to give to the file, in seconds since 1970; None leaves the time of writing.
         executable: whether those who may read it may execute it.
         most: a larger content is refused, in bytes; None: one that is larger than the room there is.
+        holders: who has it, as it was looked up already; without any it is looked up first.
     """
 
     content_id: bytes
@@ -53,6 +55,7 @@ class FetchRequest:
     modify_time: float | None = None
     executable: bool = False
     most: int | None = None
+    holders: tuple[Holder, ...] = ()
 
     @property
     def beneath(self) -> str:
@@ -176,6 +179,7 @@ class Downloader:
             self._self_id,
             self._settings.address_patience,
             self._accuse,
+            request.holders,
         )
         try:
             manifest = await self._manifest(request, finder, progress)

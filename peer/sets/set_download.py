@@ -22,7 +22,8 @@ from peer.fetching.pieces import Allowance
 from peer.fetching.targets import existing_manifest, exists_already
 from peer.fetching.transfer import Downloader, FetchRequest
 from peer.library.copies import Finished
-from peer.sets.gatherer import Gathered, Gatherer
+from peer.links.contacts import Holder
+from peer.sets.gatherer import FindMany, Gathered, Gatherer
 from peer.sets.selections import Entry, Selection
 from peer.sets.set_progress import Part, SetProgress
 from peer.sets.small_files import SmallFile, write_small
@@ -38,6 +39,9 @@ MOST_OPEN, MOST_BYTES = 1024, 8 * 1024 * 1024
 BATCH = 512
 # Large files that are fetched at the same time.
 LARGE_AT_ONCE = 4
+# Files of so many bytes at most, and so many bytes of them, are looked up together. What takes longer to come looks for
+# itself: central then names those who are fetching it too.
+LOCATED_EACH, LOCATED_BYTES = 4 * 1024 * 1024, 16 * 1024 * 1024
 # What was fetched is offered to others at least so often, in seconds: each time costs a transaction.
 OFFER_SECONDS = 1.0
 _EMPTY = manifest_of(b"")
@@ -81,11 +85,14 @@ class SetDownload:
         *,
         gatherer: Gatherer,
         downloader: Downloader,
+        find_many: FindMany,
         shelf: Shelf,
         clock: Callable[[], float],
         allowance: Allowance | None = None,
     ) -> None:
         """`gatherer` fetches small contents for this set alone, `downloader` the others, within `allowance`.
+
+        `find_many` asks who holds each of many contents; it may raise RelevoError.
 
         Links in `root` itself are resolved.
         """
@@ -93,11 +100,13 @@ class SetDownload:
         self._progress = progress
         self._gatherer = gatherer
         self._downloader = downloader
+        self._find_many = find_many
         self._shelf = shelf
         self._clock = clock
         self._allowance = allowance
         self._small: asyncio.Queue[Entry] = asyncio.Queue()
         self._large: asyncio.Queue[Entry] = asyncio.Queue()
+        self._located: asyncio.Queue[tuple[Entry, tuple[Holder, ...]]] = asyncio.Queue(1)
         self._come: asyncio.Queue[_Come] = asyncio.Queue()
         self._waiting: dict[bytes, list[Entry]] = {}
         self._open = 0  # entries that have not ended
@@ -116,6 +125,7 @@ class SetDownload:
         try:
             async with asyncio.TaskGroup() as group:
                 works = [self._gatherer.run(), self._look_up(), self._write(), self._offer_now_and_then()]
+                works.append(self._locate_large())
                 works += [self._fetch_large() for _ in range(LARGE_AT_ONCE)]
                 tasks = [group.create_task(work) for work in works]
                 for selection, listing in listings:
@@ -300,9 +310,23 @@ class SetDownload:
 
     # Large files
 
+    async def _locate_large(self) -> None:
+        """Looks up who holds files that are not very large, for many in one call."""
+        while True:
+            chunk = [await self._large.get()]
+            while sum(entry.size for entry in chunk) < LOCATED_BYTES and not self._large.empty():
+                chunk.append(self._large.get_nowait())
+            together = [entry.content_id for entry in chunk if entry.size <= LOCATED_EACH]
+            try:
+                found = await self._find_many(together) if together else {}
+            except RelevoError:  # each is looked up again, and told why that fails
+                found = {}
+            for entry in chunk:
+                await self._located.put((entry, tuple(found.get(entry.content_id, ()))))
+
     async def _fetch_large(self) -> None:
         while True:
-            entry = await self._large.get()
+            entry, holders = await self._located.get()
             part = Part(entry.size, self._progress)
             self._progress.parts[entry.path] = part
             try:
@@ -314,6 +338,7 @@ class SetDownload:
                     name=entry.target,
                     modify_time=entry.modify_time,
                     executable=entry.executable,
+                    holders=holders,
                 )
                 fetched = await self._downloader.fetch(request, part, self._allowance)
             except RelevoError as error:

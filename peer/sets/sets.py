@@ -98,6 +98,7 @@ class Sets:
                 progress,
                 gatherer=gatherer,
                 downloader=self._downloader,
+                find_many=self.find_many,
                 shelf=self._library,
                 clock=self._clock,
                 allowance=transfer.allowance,

@@ -139,6 +139,17 @@ class Named:
         return {line.contact.name for line in await self.finder.look(**how)}
 
 
+async def test_what_was_looked_up_already_is_looked_up_once_more_only_when_it_is_asked_for():
+    named = Named("ben", "cho")
+    found = await named.find(CONTENT)
+    finder = Finder(CONTENT, named.find, Reach(None), "me", 0.1, named.accuse, found[:1])
+    assert {line.contact.name for line in await finder.look()} == {"ben"}
+    assert finder.named
+    assert len(named.directly) == 1
+    assert {line.contact.name for line in await finder.look()} == {"cho"}
+    assert len(named.directly) == 2
+
+
 async def test_a_holder_that_failed_is_given_up_while_there_is_another():
     named = Named("ben", "cho")
     assert await named.look() == {"ben", "cho"}
