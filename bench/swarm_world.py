@@ -21,6 +21,7 @@ from core.content import Layout
 from core.shares import Shares
 from peer.directory.heartbeat import SHORTEST_PAUSE
 from peer.fetching import steps
+from peer.fetching.block_sets import run
 from peer.fetching.budget import Budget
 from peer.fetching.download import Download
 from peer.fetching.finder import MOST_COMPLETE, MOST_PARTIAL
@@ -220,7 +221,7 @@ class World(Clock):
         if isinstance(event, steps.Nothing | steps.Declined) and caller.lines.get(call.holder.name):
             caller.progress_at = self.now
         if isinstance(event, steps.Arrived):
-            self.twice += bool(caller.held >> event.index & 1)
+            self.twice += bool(caller.held & run(event.index, event.count))
         self._tell(caller, event)
 
     def _chosen(self, call: Call, index: int) -> None:
@@ -228,9 +229,10 @@ class World(Clock):
             self._tell(call.caller, steps.Chosen(call.fetch.ask, index))
 
     def _stored(self, member: Member, store: steps.Store) -> None:
-        member.held |= 1 << store.index
+        member.held |= run(store.index, store.count)
         member.progress_at, member.retry = self.now, SETTINGS.first_retry
-        self._give(member, member.giving.gained(CONTENT, store.index, self.now, first_hand=store.first_hand))
+        for index in range(store.index, store.index + store.count):
+            self._give(member, member.giving.gained(CONTENT, index, self.now, first_hand=store.first_hand))
         self._tell(member, steps.Stored(store.ask))
         if self._together != self.all:
             self._together |= member.held
@@ -255,8 +257,9 @@ class World(Clock):
             holder.strangers.add(who)
             self._news(holder)
         holder.open[call.number] = call
-        wanted, only = (fetch.lacking, False) if fetch.index is None else (1 << fetch.index, True)
-        ask = Ask(call.number, who, CONTENT, wanted, only=only, first_hand=fetch.first_hand)
+        only = fetch.index is not None
+        wanted = fetch.lacking if fetch.index is None else run(fetch.index, fetch.count)
+        ask = Ask(call.number, who, CONTENT, wanted, only=only, first_hand=fetch.first_hand, most=fetch.count)
         self.after(fetch.patience, self._runs_out, call)
         gifts = holder.giving.asked(ask, holder.held, self.now, complete=holder.is_complete(self.now))
         self._give(holder, gifts)
@@ -275,7 +278,7 @@ class World(Clock):
     def _give(self, holder: Member, gifts: list[Gift]) -> None:
         for gift in gifts:
             call = holder.open[gift.ask]
-            size = self.layout.block_length(gift.index)
+            size = self.layout.run_length(gift.index, gift.count)
             holder.sent += size
             self.messages += 1
             self.after(self._times.message, self._chosen, call, gift.index)
@@ -293,7 +296,7 @@ class World(Clock):
     def _has_left(self, call: Call, gift: Gift) -> None:
         holder = call.holder
         del holder.open[call.number]
-        arrived = steps.Arrived(call.fetch.ask, gift.index, gift.first_hand)
+        arrived = steps.Arrived(call.fetch.ask, gift.index, gift.first_hand, gift.count)
         self.after(self._times.message, self._answered, call, arrived)
         self._give(holder, holder.giving.left(call.number, self.now, arrived=True))
 

@@ -78,6 +78,20 @@ class Layout:
             raise IndexError(f"block {index} of {self.block_count}")
         return min(self.block_size, self.size - self.block_offset(index))
 
+    def run_length(self, index: int, count: int) -> int:
+        """Returns the length in bytes of `count` blocks, at least one, from block `index` on.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        return (count - 1) * self.block_size + self.block_length(index + count - 1)
+
+    def blocks_in(self, index: int, length: int) -> int:
+        """Returns how many blocks, one after the other from block `index` on, have `length` bytes; 0 when none have."""
+        count = -(-length // self.block_size)
+        there = 0 < count <= self.block_count - index
+        return count if there and self.run_length(index, count) == length else 0
+
     def page_blocks(self, page: int) -> int:
         """Returns how many block digests page `page` has.
 

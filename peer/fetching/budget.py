@@ -2,7 +2,7 @@
 
 Whoever has least comes first: of several that want more, the one with the fewest bytes is told as soon as there is room
 for it, and nobody with more can take that room meanwhile. Whoever has nothing always gets what it asks for: so every
-download goes on, however slow others' holders are, and the bound is passed by a block for each download at most.
+download goes on, however slow others' holders are, and the bound is passed by an answer, 1 MiB, for each at most.
 
 A download keeps one `Share` for as long as it runs. It is pure but for `room`, which tells whoever waits.
 """

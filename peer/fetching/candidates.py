@@ -44,13 +44,13 @@ class Candidates:
         """Whether these are very many."""
         return len(self.holders) - len(self._complete) > _CROWD
 
-    def join(self, name: str, *, complete: bool) -> bool:
+    def join(self, name: str, *, complete: bool, steady_rate: float = 0.0) -> bool:
         """Takes up a holder, or notes that it is complete now; returns whether it may be asked."""
         if name in self._banned:
             return False
         holder = self.holders.get(name)
         if holder is None:
-            holder = self.holders[name] = Holder(name, Pace(self._limits), complete)
+            holder = self.holders[name] = Holder(name, Pace(self._limits, steady_rate), complete)
         holder.complete |= complete
         if holder.complete and name not in self._complete:
             self._complete[name] = holder

@@ -25,9 +25,9 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 
-from core.content import Layout
+from core.content import MAX_BLOCK, Layout
 from peer.fetching.asks import Ask, Asks, Holder
-from peer.fetching.block_sets import lowest, set_of
+from peer.fetching.block_sets import lowest, run, run_in, set_of
 from peer.fetching.budget import Share
 from peer.fetching.candidates import Candidates
 from peer.fetching.pace import PaceLimits
@@ -56,11 +56,15 @@ from peer.fetching.steps import (
 )
 
 _NEVER = float("inf")
-# Fewer blocks on their way than this are too few to fill a link, and so many asks are then made for blocks of any hand.
+# Fewer asks under way than this are too few to fill a link, and so many are then made for blocks of any hand.
 _HUNGRY = 6
 _HUNGRY_ASKS = 2
 # Whoever answers within so many seconds need not say before which block it has chosen.
 _SOON = 0.1
+# Who sends so many bytes a second is asked for a run of blocks at once, as long as nobody else fetches the content: as
+# many as come in so many seconds.
+_QUICK = 12_500_000.0
+_SHORT = 0.02
 # Answers in a row that brought nothing new, after which a holder rests.
 _VAIN = 8
 _VAIN_REST = 0.5
@@ -105,13 +109,18 @@ class Download:
         self._now = float("-inf")
         self._said_stuck = False
         self._said_finished = False
-        # How many blocks come in time, and how many asks of any hand wait.
+        # By how many asks blocks come in time, and how many asks of any hand wait.
         self._coming = self._unknown = 0
 
     @property
     def first_asked_at(self) -> float | None:
         """When the oldest request that is under way was made; None when there is none."""
         return self._asks.first_asked_at
+
+    def steady_rate(self, holder: str) -> float:
+        """Returns how many bytes a second a holder has sent; 0 when that is not known, or it has left."""
+        known = self._candidates.holders.get(holder)
+        return known.pace.steady_rate if known else 0.0
 
     def handle(self, event: Event, now: float) -> list[Decision]:
         """Returns what to do, in order, after `event` at `now` (seconds; never goes back).
@@ -146,8 +155,9 @@ class Download:
 
     def _take(self, event: Event, now: float) -> Iterable[Decision]:
         match event:
-            case HolderJoined(name, complete):
-                self._join(name, complete=complete)
+            case HolderJoined(name, complete, steady_rate):
+                if self._candidates.join(name, complete=complete, steady_rate=steady_rate):
+                    self._said_stuck = False
             case HolderLeft(name):
                 return self._remove(name)
             case Held() | Moved():
@@ -176,10 +186,6 @@ class Download:
                 return self._failed(event, now)
         return ()
 
-    def _join(self, name: str, *, complete: bool) -> None:
-        if self._candidates.join(name, complete=complete):
-            self._said_stuck = False
-
     def _remove(self, name: str) -> Iterator[Decision]:
         """Forgets a holder. What has arrived from it is still checked and stored."""
         holder = self._candidates.leave(name)
@@ -189,15 +195,15 @@ class Download:
     def _cancel(self, asks: list[Ask]) -> Iterator[Decision]:
         for ask in asks:
             self._asks.release(ask.number)
-            ask.holder.pace.withdrawn(self._size)
+            ask.holder.pace.withdrawn(ask.size)
             yield Cancel(ask.number)
 
     def _chosen(self, number: int, index: int, now: float) -> Iterator[Decision]:
         """Takes note of what is on its way; who would send what comes already is asked for something else."""
         ask = self._asks.open.get(number)
-        if ask is None or (ask.index is not None and ask.index != index):
+        if ask is None or (ask.blocks and lowest(ask.blocks) != index):
             return
-        if ask.index is None:
+        if not ask.blocks:
             if index >= self._layout.block_count:
                 yield Cancel(number)
                 yield from self._drop(number, "it chose a block that the content has not", for_good=True)
@@ -206,9 +212,10 @@ class Download:
                 self._in_vain(ask.holder, now)
                 yield from self._cancel([ask])
                 return
-            self._asks.expect(ask, index)
+            if ask.size == self._size:  # of several in a row it is not known how many come
+                self._asks.expect(ask, 1 << index)
         pace = ask.holder.pace
-        ask.asked_at, ask.deadline = now, now + pace.deadline(self._size)
+        ask.asked_at, ask.deadline = now, now + pace.deadline(ask.size)
         ask.overdue_at = now + pace.overdue()
 
     @property
@@ -217,22 +224,34 @@ class Download:
         return self._lacking & ~self._asks.coming
 
     def _arrived(self, event: Arrived, now: float) -> Iterator[Decision]:
-        number, index = event.ask, event.index
+        number, blocks = event.ask, run(event.index, event.count)
         ask = self._asks.open.get(number)
         if ask is None:
             return
-        ask.holder.pace.answered(self._size, ask.asked_at, now)
-        if ask.index is None:
-            self._asks.expect(ask, index)
-        elif ask.index != index:
+        ask.holder.pace.answered(ask.size, ask.asked_at, now, event.count * self._size)
+        if ask.blocks and (blocks & ~ask.blocks or lowest(ask.blocks) != event.index):
             yield from self._drop(number, "it sent another block than it should", for_good=True)
             return
-        if not self._lacking >> index & 1 or not self._asks.store(ask, index):
+        self._note_length(ask, event)
+        new = blocks & self._lacking & ~self._asks.being_stored
+        if not new:
             self._in_vain(ask.holder, now)
             self._asks.release(number)
             return
         ask.holder.vain = 0
-        yield Store(number, ask.holder.name, index, event.first_hand)
+        index = lowest(new)
+        count = run_in(new, index)
+        self._asks.has_come(ask, run(index, count))
+        self._asks.store(ask)
+        yield Store(number, ask.holder.name, index, event.first_hand, count)
+
+    def _note_length(self, ask: Ask, event: Arrived) -> None:
+        """Has room taken for about as many blocks in a row as a holder gives, unless there were no more to give."""
+        cut = event.count * self._size < ask.size
+        if not cut:
+            ask.holder.longest = max(ask.holder.longest, 2 * event.count)
+        elif self._lacking >> event.index + event.count & 1:
+            ask.holder.longest = 2 * event.count
 
     def _nothing(self, number: int, now: float) -> Iterator[Decision]:
         ask = self._asks.open.get(number)
@@ -247,7 +266,7 @@ class Download:
             ask.holder.waited = ask.first_hand
             self._candidates.goes_last(ask.holder)
         self._asks.release(number)
-        ask.holder.pace.withdrawn(self._size)
+        ask.holder.pace.withdrawn(ask.size)
 
     def _in_vain(self, holder: Holder, now: float) -> None:
         """Has a holder that brings nothing new, again and again, rest for a while."""
@@ -256,13 +275,11 @@ class Download:
             holder.pace.rest(_VAIN_REST, now)
 
     def _stored(self, number: int) -> Iterator[Decision]:
-        stored = self._asks.stored(number)
-        if stored is None:
-            return
-        index, others = stored
-        self.missing -= 1
-        self._lacking &= ~(1 << index)
-        yield from self._cancel(others)
+        blocks = self._asks.stored(number)
+        if blocks:
+            self.missing -= blocks.bit_count()
+            self._lacking &= ~blocks
+            yield from self._cancel(self._asks.in_vain(self._lacking))
 
     def _drop(self, number: int, reason: str, *, for_good: bool) -> Iterator[Decision]:
         ask = self._asks.release(number)
@@ -277,20 +294,20 @@ class Download:
         open_yet = number in self._asks.open
         ask = self._asks.release(number)
         if ask is not None and open_yet:
-            ask.holder.pace.withdrawn(self._size)
+            ask.holder.pace.withdrawn(ask.size)
 
     def _failed(self, event: Failed | Declined, now: float, *, late: bool = False) -> Iterator[Decision]:
         ask = self._asks.open.get(event.ask)
         if ask is None:
             return
         holder = ask.holder
-        if ask.index is not None:
-            holder.failed |= 1 << ask.index
+        holder.failed |= ask.blocks
+        holder.longest = 1  # one block that cannot be had must not keep its neighbours away
         self._asks.release(event.ask)
         if isinstance(event, Declined):
-            holder.pace.busy(self._size, event.retry_after, now)
+            holder.pace.busy(ask.size, event.retry_after, now)
             return
-        holder.pace.failed(self._size, ask.asked_at, now, late=late)
+        holder.pace.failed(ask.size, ask.asked_at, now, late=late)
         if not holder.complete and holder.pace.failures >= _MOST_FAILURES and self._candidates.has(holder):
             yield from self._remove(holder.name)
             yield Dropped(holder.name, "it does not answer", for_good=False)
@@ -304,11 +321,11 @@ class Download:
             ask.deadline = ask.overdue_at = _NEVER
             return
         pace = ask.holder.pace
-        wait = self._limits.patience if ask.index is None else 0.0
+        wait = 0.0 if ask.blocks else self._limits.patience
         begins, ask.deadline = ask.deadline == _NEVER, now + wait + pace.deadline(0)
         if begins:  # it leaves only now
             ask.asked_at = now
-            ask.overdue_at = now + (self._limits.pace.overdue if ask.index is None else pace.overdue())
+            ask.overdue_at = now + (pace.overdue() if ask.blocks else self._limits.pace.overdue)
 
     def _expire(self, now: float) -> Iterator[Decision]:
         for ask in [ask for ask in self._asks.open.values() if ask.deadline <= now]:
@@ -347,62 +364,83 @@ class Download:
                 return self._ask(holder, now, lacking=free)
         elif not self._candidates.spreads:
             if free:
-                return self._ask(holder, now, index=lowest(free & ~holder.failed or free, self._start))
+                return self._ask(holder, now, blocks=self._run(holder, free & ~holder.failed or free))
         else:
             share = free & self._candidates.share(holder) & ~holder.failed
             if share.bit_count() > holder.waiting and (
                 holder.waiting < 1 or not self._candidates.others or self._hungry
             ):
-                return self._ask(holder, now, lacking=share)
+                count = min(self._most(holder), share.bit_count() - holder.waiting)
+                return self._ask(holder, now, lacking=share, count=count)
             # What the others have not been asked for yet, or do not give.
             rest = free & ~share
             if rest and share.bit_count() <= holder.waiting and free.bit_count() > self._asks.to_be_chosen(now):
-                return self._ask(holder, now, index=lowest(rest & ~holder.failed or rest, self._start))
+                return self._ask(holder, now, blocks=self._run(holder, rest & ~holder.failed or rest))
         if not self._candidates.others or self._hungry:
-            index = self._overdue(holder, now)
-            if index is not None:
-                return self._ask(holder, now, index=index)
+            blocks = self._overdue(holder, now)
+            if blocks:
+                return self._ask(holder, now, blocks=blocks)
         return None
+
+    def _is_quick(self, holder: Holder) -> bool:
+        """Whether a complete holder sends quickly, and nobody else is known who fetches the content."""
+        return holder.pace.steady_rate >= _QUICK and holder.complete and not self._candidates.others
+
+    def _most(self, holder: Holder) -> int:
+        """Returns how many blocks in a row to ask of a holder: of a quick one what it sends in no time."""
+        if not self._is_quick(holder):
+            return 1
+        short = int(min(MAX_BLOCK, holder.pace.steady_rate * _SHORT)) // self._size
+        return max(1, min(holder.longest, short))
+
+    def _run(self, holder: Holder, blocks: int) -> int:
+        """Returns the next block of a set, and those after it that are asked for together."""
+        first = lowest(blocks, self._start)
+        return run(first, min(self._most(holder), run_in(blocks, first)))
 
     @property
     def _hungry(self) -> bool:
         """Whether so little comes in time that what comes second hand is welcome; by few asks, lest it come twice."""
         return self._coming < _HUNGRY and (self._candidates.crowded or self._unknown < _HUNGRY_ASKS)
 
-    def _overdue(self, holder: Holder, now: float) -> int | None:
-        """Returns a block that is overdue elsewhere, that only one holder has been asked for; the oldest first.
+    def _overdue(self, holder: Holder, now: float) -> int:
+        """Returns blocks that are overdue elsewhere, that only one holder has been asked for; the oldest first.
 
-        Who is fetching the content too may not have it, and is asked only where no other complete holder can be.
+        Who is fetching the content too may not have them, and is asked only where no other complete holder can be.
         """
         complete = self._candidates.complete()
-        for ask in (*self._asks.overdue(now), *self._slower(holder, now)):
-            tried = ask.holder is holder or holder.failed >> (ask.index or 0) & 1
-            if not tried and (holder.complete or all(other is ask.holder for other in complete)):
-                return ask.index
-        return None
+        for ask, alone in (*self._asks.overdue(now), *self._slower(holder, now)):
+            blocks = alone & self._lacking & ~holder.failed
+            usable = holder.complete or all(other is ask.holder for other in complete)
+            if blocks and ask.holder is not holder and usable:
+                return run(lowest(blocks), min(self._most(holder), run_in(blocks, lowest(blocks))))
+        return 0
 
-    def _slower(self, holder: Holder, now: float) -> list[Ask]:
+    def _slower(self, holder: Holder, now: float) -> list[tuple[Ask, int]]:
         """Returns the last asks of all that this holder, which has everything, would probably answer long before."""
         if self._free or self._coming >= _HUNGRY or not holder.complete:
             return []
         return self._asks.later(now + holder.pace.overdue())
 
-    def _ask(self, holder: Holder, now: float, *, lacking: int = 0, index: int | None = None) -> Fetch | None:
-        """Asks, unless there is no room for what would come."""
-        counted = holder.complete or index is not None
-        if counted and not self._asks.has_room():
+    def _ask(self, holder: Holder, now: float, *, lacking: int = 0, count: int = 1, blocks: int = 0) -> Fetch | None:
+        """Asks for up to `count` of the set `lacking`, or for `blocks`, unless there is no room for what would come."""
+        counted = holder.complete or bool(blocks)
+        count = blocks.bit_count() or count
+        if counted and not self._asks.has_room(count):
             return None
         patient = self._candidates.others and not self._candidates.crowded and not self._hungry and not holder.waited
-        first_hand = index is None and patient
-        deadline = now + holder.pace.deadline(self._size) + (self._limits.patience if index is None else 0.0)
+        first_hand = not blocks and patient
+        deadline = now + holder.pace.deadline(count * self._size) + (0.0 if blocks else self._limits.patience)
         overdue_at = now + self._limits.pace.overdue
-        ask = self._asks.begin(holder, now, deadline, overdue_at, counted=counted, first_hand=first_hand)
-        if index is not None:
-            self._asks.expect(ask, index)
+        ask = self._asks.begin(holder, now, deadline, overdue_at, count=count, counted=counted, first_hand=first_hand)
+        if blocks:
+            self._asks.expect(ask, blocks)
             ask.overdue_at = now + holder.pace.overdue()
             self._coming += 1
         elif not first_hand:
             self._unknown += 1
         # Complete holders are asked for different blocks: which one comes need not be known before it is here, soon.
-        announced = self._candidates.others or not 0.0 < holder.pace.took < _SOON
-        return Fetch(ask.number, holder.name, lacking, index, self._limits.patience, first_hand, announced)
+        soon = 0.0 < holder.pace.took < _SOON or self._is_quick(holder)
+        announced = self._candidates.others or not soon
+        index = lowest(blocks) if blocks else None
+        return Fetch(ask.number, holder.name, lacking, index, self._limits.patience, first_hand, announced, count)

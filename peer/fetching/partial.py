@@ -114,12 +114,12 @@ class Partial:
         return found, index
 
     def write(self, manifest: Manifest, index: int, data: bytes | memoryview) -> bool:
-        """Writes block `index` when `data` is that block; returns whether it is.
+        """Writes blocks from block `index` on when `data` are these blocks; returns whether they are.
 
         Raises:
             NotPossible: the disk is full or fails; what was written before stays.
         """
-        if not manifest.verifies(index, data):
+        if not manifest.verifies_run(index, data):
             return False
         rest, offset = memoryview(data), self.layout.block_offset(index)
         with self._locked() as descriptor:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from core.content import Layout
 from core.errors import Busy, RelevoError
@@ -70,7 +71,8 @@ async def whole_block(
 ) -> BlockAnswer:
     """Returns the block that `request` asks for, put together from as many answers as it takes; empty: there is none.
 
-    A holder that answers something else than it was asked for, or hardly anything, gives a block of a wrong length.
+    When it asks for several in a row, these are what one answer has, or the first of them. A holder that answers
+    something else than it was asked for, or hardly anything, gives a block of a wrong length.
 
     Args:
         ask: sends a request to the holder.
@@ -85,8 +87,11 @@ async def whole_block(
     """
     data, first_hand = b"", False
     chosen = request.index if request.HasField("index") else None
+    if allowance.limited:
+        request.block_count = 1
     while True:
-        length = layout.block_size if chosen is None else layout.block_length(chosen)
+        count = request.block_count or 1
+        length = count * layout.block_size if chosen is None else layout.run_length(chosen, count)
         most = allowance.piece(length - len(data))
         if allowance.limited:
             held()
@@ -99,15 +104,18 @@ async def whole_block(
         if chosen is None:
             if not came or answer.index >= layout.block_count:
                 return answer
-            chosen, length = answer.index, layout.block_length(answer.index)
+            chosen = answer.index
+        if not data and came <= most and layout.blocks_in(chosen, came):
+            return answer
+        length = layout.block_length(chosen)
+        if not data and length < came <= most:  # of several blocks in a row the last one was cut off
+            return replace(answer, data=answer.data[: came - came % layout.block_size])
         first_hand = first_hand or answer.first_hand
         wrong = answer.index != chosen or came > most or came < min(most, length - len(data), LEAST_PIECE)
-        if came == length and not data:
-            return answer
         data += answer.data
-        if len(data) == length or wrong:
+        if len(data) >= length or wrong:
             return BlockAnswer(answer.index, data, first_hand, answer.way)
-        request.index = chosen
+        request.index, request.block_count = chosen, 1
         request.ClearField("patience")  # from now on no answer without a byte will do
         moved(came)
 

@@ -19,7 +19,7 @@ class Source:
         contact: who it is.
         bytes: verified bytes from it.
         by: of these, how many came which way.
-        in_flight: blocks asked of it and not answered.
+        in_flight: asks at it without an answer.
         dropped_reason: why it is not asked any more; empty while it is.
     """
 

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class HolderJoined:
-    """A holder can be asked. One that is not `complete` is fetching the content too, and has what it has."""
+    """A holder can be asked. One that is not `complete` is fetching the content too, and has what it has.
+
+    `steady_rate` is how many bytes a second it has sent in an earlier download; 0 when that is not known.
+    """
 
     holder: str
     complete: bool = True
+    steady_rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,15 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """An answer with a block of the right length is here, unchecked; `first_hand` when this peer is to pass it on."""
+    """An answer of the right length is here, unchecked: `count` blocks from block `index` on.
+
+    `first_hand` when this peer is to pass them on.
+    """
 
     ask: int
     index: int
     first_hand: bool = False
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The block that `Store` named matched its digest and is written."""
+    """The blocks that `Store` named matched their digests and are written."""
 
     ask: int
 
@@ -110,6 +118,8 @@ class Tick:
 class Fetch:
     """Ask `holder` for any block of the set `lacking`, or for block `index` when that is not None.
 
+    The answer may have those that follow it too, `count` in all.
+
     The holder may wait `patience` seconds until it has one. `first_hand`: rather than give what others will, it waits.
     `announced`: which block it has chosen matters before that is here.
     """
@@ -121,6 +131,7 @@ class Fetch:
     patience: float
     first_hand: bool = False
     announced: bool = True
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +143,13 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Check the answer that arrived, write it when it is right, and say `Stored` or `Lied`."""
+    """Check these of the blocks that arrived, write them when they are right, and say `Stored` or `Lied`."""
 
     ask: int
     holder: str
     index: int
     first_hand: bool = False
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from peer.fetching.download import Download, DownloadLimits
 from peer.fetching.finder import Finder
 from peer.fetching.lines import Line
 from peer.fetching.manifest_fetch import ManifestTimes
+from peer.fetching.pace import Rates
 from peer.fetching.partial import Partial
 from peer.fetching.pieces import Allowance, whole_block
 from peer.fetching.progress import Progress, Source
@@ -87,6 +88,7 @@ class Swarm:
         allowance: Allowance,
         unfinished: Unfinished,
         budget: Budget,
+        rates: Rates,
     ) -> None:
         """`finder` holds the first lines; further ones come from it while the download runs. `rng` spreads the load."""
         self._manifest = manifest
@@ -99,6 +101,8 @@ class Swarm:
         self._allowance = allowance
         self._unfinished = unfinished
         self._share = budget.share(self._room)
+        self._rates = rates
+        self._joined_with: dict[str, float] = {}
         self._offered = False
         self._look = asyncio.Event()
         self._random = rng
@@ -144,8 +148,16 @@ class Swarm:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._share.close()
+            self._note_rates()
             if self._offered:
                 self._unfinished.end(self._content_id, whole=not self._download.missing)
+
+    def _note_rates(self) -> None:
+        """Remembers what holders have shown here; one that has shown nothing may have elsewhere."""
+        for holder in self._finder.lines:
+            shown = self._download.steady_rate(holder)
+            if shown != self._joined_with.get(holder):
+                self._rates.note(holder, shown)
 
     def _asked_by(self, who: str) -> None:
         """Has the holders looked up when a peer asks that may be fetching the content too."""
@@ -220,7 +232,10 @@ class Swarm:
     async def _answer(self, fetch: steps.Fetch, line: Line) -> steps.Event:
         layout = self._manifest.layout
         request = GetBlockRequest(
-            content_id=self._content_id, patience=to_duration(fetch.patience), unannounced=not fetch.announced
+            content_id=self._content_id,
+            patience=to_duration(fetch.patience),
+            unannounced=not fetch.announced,
+            block_count=fetch.count,
         )
         if fetch.index is None:
             first, bitmap = to_bitmap(fetch.lacking, _BITMAP)
@@ -254,10 +269,11 @@ class Swarm:
             return steps.Nothing(fetch.ask)
         if fetch.index not in {None, answer.index} or answer.index >= layout.block_count:
             return self._wrong(fetch, answer.way, "it sent another block than the one that was asked for")
-        if len(answer.data) != layout.block_length(answer.index):
+        count = layout.blocks_in(answer.index, len(answer.data))
+        if not 0 < count <= fetch.count:
             return self._wrong(fetch, answer.way, "it sent a block of another length")
         self._arrived[fetch.ask] = answer
-        return steps.Arrived(fetch.ask, answer.index, answer.first_hand)
+        return steps.Arrived(fetch.ask, answer.index, answer.first_hand, count)
 
     def _wrong(self, step: steps.Fetch | steps.Store, way: Way | None, reason: str) -> steps.Lied | steps.Spoilt:
         """Returns what a wrong answer means: the holder lies, unless it may have been a relay and there is another."""
@@ -299,9 +315,15 @@ class Swarm:
     def _write(self, blocks: list[tuple[steps.Store, BlockAnswer]]) -> list[tuple[steps.Store, int, Way | None, bool]]:
         """Writes blocks, and returns their sizes, how they came, and whether they are right."""
         return [
-            (store, len(answer.data), answer.way, self._partial.write(self._manifest, store.index, answer.data))
-            for store, answer in blocks
+            (store, len(data), way, self._partial.write(self._manifest, store.index, data))
+            for store, data, way in ((store, self._wanted(store, answer), answer.way) for store, answer in blocks)
         ]
+
+    def _wanted(self, store: steps.Store, answer: BlockAnswer) -> bytes | memoryview:
+        """Returns the bytes of the blocks that are to be stored; what else an answer has, has come meanwhile."""
+        layout = self._manifest.layout
+        begin = layout.block_offset(store.index - answer.index)
+        return answer.data[begin : begin + layout.run_length(store.index, store.count)]
 
     def _stored(self, store: steps.Store, size: int, way: Way | None, *, is_right: bool) -> None:
         if not is_right:
@@ -311,7 +333,8 @@ class Swarm:
         self._pause = self._settings.first_retry
         self._progress.fetched(store.holder, size, self._progress_at, way.how if way else How.DIRECT)
         if self._offered:
-            self._unfinished.add(self._content_id, store.index, first_hand=store.first_hand)
+            for index in range(store.index, store.index + store.count):
+                self._unfinished.add(self._content_id, index, first_hand=store.first_hand)
         self._handle(steps.Stored(store.ask))
 
     async def _find(self) -> None:
@@ -352,7 +375,8 @@ class Swarm:
         for line in lines:
             peer_id = line.contact.peer_id
             self._progress.source(line.contact).dropped_reason = ""
-            events += [steps.HolderLeft(peer_id), steps.HolderJoined(peer_id, line.complete)]
+            steady_rate = self._joined_with[peer_id] = self._rates.of(peer_id)
+            events += [steps.HolderLeft(peer_id), steps.HolderJoined(peer_id, line.complete, steady_rate)]
         self._handle(*events)
 
 

@@ -17,6 +17,7 @@ from peer.disk.disk_errors import disk_error
 from peer.fetching.budget import Budget
 from peer.fetching.finder import Accuse, Finder, FindHolders
 from peer.fetching.manifest_fetch import fetch_manifest
+from peer.fetching.pace import Rates
 from peer.fetching.partial import Partial, partial_name, taken_bytes
 from peer.fetching.pieces import Allowance, unlimited
 from peer.fetching.progress import Progress
@@ -110,6 +111,7 @@ class Downloader:
         self._accuse = accuse
         self._unfinished = unfinished or Unfinished()
         self._budget = Budget()
+        self._rates = Rates()
         self._turns: dict[tuple[Path, bytes], tuple[asyncio.Lock, int]] = {}
 
     async def fetch(self, request: FetchRequest, progress: Progress, allowance: Allowance | None = None) -> Fetched:
@@ -206,6 +208,7 @@ class Downloader:
                     allowance=allowance,
                     unfinished=self._unfinished,
                     budget=self._budget,
+                    rates=self._rates,
                 )
                 await swarm.run(missing)
             return await self._finish(request, partial, manifest)

@@ -1,17 +1,21 @@
 """Answers what other peers ask of what is held here, whichever way the question has come."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
-from core.content import MAX_BLOCK
+from core.content import MAX_BLOCK, MIN_BLOCK
 from core.errors import InvalidInput, NotPossible, RelevoError
 from core.times import from_duration
 from peer.fetching.block_answers import encoded
+from peer.fetching.block_sets import run
 from peer.giving.serving import Serving, Wanted
 from relevo.v1 import peer_relay_pb2 as pb2
 
 # Longest that an ask waits for a block to come, in seconds.
 LONGEST_PATIENCE = 60.0
+# Blocks in one answer.
+_MOST_BLOCKS = MAX_BLOCK // MIN_BLOCK
 
 
 class Call(Protocol):
@@ -76,7 +80,10 @@ class Answering:
         await call.chosen(gift.index, tell=not request.unannounced)
         share = await self.serving.sending.share(call.who, request.most_bytes, call.remaining)
         call.when_ended(lambda _: share.end())
-        data = share.piece(await self.serving.read(request.content_id, gift.index), request.offset_bytes)
+        found = await self.serving.read(request.content_id, gift)
+        if gift.count > 1 and len(found) > share.size:  # a limit has come meanwhile: a single block is sent in pieces
+            found = await self.serving.read(request.content_id, replace(gift, count=1))
+        data = share.piece(found, request.offset_bytes)
         sent = True
         return encoded(pb2.GetBlockResponse(index=gift.index, first_hand=gift.first_hand), data)
 
@@ -93,11 +100,15 @@ class Answering:
 
 
 def _wanted(request: pb2.GetBlockRequest) -> Wanted:
+    most = 1 if request.offset_bytes else min(request.block_count or 1, _MOST_BLOCKS)
+    room = min(request.most_bytes or MAX_BLOCK, MAX_BLOCK)
     match request.WhichOneof("wanted"):
         case "index":
-            return Wanted(request.index, b"\1", only=True)
+            bitmap = run(0, most).to_bytes(_MOST_BLOCKS // 8, "little")
+            return Wanted(request.index, bitmap, only=True, most=most, room=room)
         case "lacking":
-            return Wanted(request.lacking.first, request.lacking.bitmap, first_hand=request.first_hand)
+            lacking = request.lacking
+            return Wanted(lacking.first, lacking.bitmap, first_hand=request.first_hand, most=most, room=room)
     raise InvalidInput("wanted", "a request names a block, or the set that its caller lacks")
 
 

@@ -13,7 +13,7 @@ from functools import reduce
 from itertools import islice
 from operator import or_
 
-from peer.fetching.block_sets import lowest, set_of
+from peer.fetching.block_sets import lowest, members, run, run_in, set_of
 
 # The caller's next set may have been made before a block reached it: for so long it is not given the block again. If
 # it still waits for the block then, that was lost, or the caller has thrown it away.
@@ -31,17 +31,18 @@ _NEVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A caller's wish: any block of a set.
+    """A caller's wish: any block of a set, and perhaps those that follow it.
 
     Attributes:
         number: names the ask.
         who: the caller.
         content_id: 32 bytes.
         lacking: blocks that the caller neither has nor is being given, by anybody.
-        only: whether it is these blocks that are wanted, whatever else the caller lacks: else a later ask's set counts
-            for this one too.
+        only: whether the first of these blocks is wanted, whatever else the caller lacks: else it is any of them, and a
+            later ask's set counts for this one too.
         patient: whether it may wait for its turn while other blocks leave for the caller.
         first_hand: whether only blocks will do that nobody else is about to give to the caller, or only much later.
+        most: how many blocks in a row it may be given while nobody else wants any.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Ask:
     only: bool = False
     patient: bool = True
     first_hand: bool = False
+    most: int = 1
 
     @property
     def any_hand(self) -> bool:
@@ -65,7 +67,7 @@ class Caller:
     Attributes:
         lacking: as its last ask said.
         waiting: asks without an answer, the oldest first.
-        leaving: blocks that are being sent.
+        leaving: the blocks of each gift that is being sent.
         settling: blocks that have left, to when that was; it may not have known when it said what it lacks.
     """
 
@@ -77,7 +79,7 @@ class Caller:
     @property
     def coming(self) -> int:
         """The blocks that are on their way to it from here."""
-        return set_of({*self.leaving, *self.settling})
+        return reduce(or_, self.leaving, set_of(self.settling))
 
     @property
     def idle(self) -> bool:
@@ -110,7 +112,7 @@ class Content:
         complete: whether these are all.
         start: the block with which the order of blocks begins.
         callers: who asks for it, whoever was given a block last at the end.
-        leaving: how many blocks are being sent.
+        leaving: how many gifts are being sent.
         any_hand: how many of them to whoever takes blocks of any hand.
         kept_for: how many asks wait for blocks first hand.
         first_hand: blocks of a part that are for this peer to pass on.
@@ -144,7 +146,7 @@ class Content:
         self.kept_for -= ask.first_hand
 
     def choice(self, caller: Caller, now: float, *, full: bool, hurried: bool = False) -> tuple[Ask, int] | None:
-        """Returns the first of a caller's asks that there is something for, and the block; None when there is none.
+        """Returns the first of a caller's asks that there is something for, and its blocks; None when there is none.
 
         When `full`, an ask that may wait for its turn is left out, but for one of a certain block. When `hurried`, all
         asks that may wait are left out.
@@ -152,7 +154,9 @@ class Content:
         caller.settle(now)
         for ask in caller.waiting:
             if not (hurried and ask.patient) and (able := self._able(ask, caller, now, full=full)):
-                return ask, self._best(able)
+                first = lowest(ask.lacking) if ask.only else self._best(able)
+                most = ask.most if ask.most > 1 and self._is_alone(ask.who) else 1
+                return ask, run(first, min(most, run_in(able, first)))
         return None
 
     def has_to_wait(self, who: str) -> bool:
@@ -165,41 +169,43 @@ class Content:
         others = [self._backlog(name, wanting) for name in wanting if name != who]
         return bool(others) and self._backlog(who, wanting) >= min(others) + _AHEAD
 
-    def gives(self, ask: Ask, index: int) -> bool:
-        """Takes note that an ask is given a block, and returns whether first hand."""
+    def gives(self, ask: Ask, blocks: int) -> bool:
+        """Takes note that an ask is given blocks, and returns whether first hand."""
         who = ask.who
         self.leaving += 1
-        self.callers[who].leaving.append(index)
+        self.callers[who].leaving.append(blocks)
         self.callers.move_to_end(who)
-        # A block of the caller's own choice may come piece by piece: it counts once.
-        self._count(index, again=not ask.only)
+        for index in members(blocks):
+            # A block of the caller's own choice may come piece by piece: it counts once.
+            self._count(index, again=not ask.only)
         if not self.complete:
             return False
-        is_new = not self.given >> index & 1
-        first_hand = is_new or ask.first_hand or bool(self._taken_over(who) >> index & 1)
-        if first_hand and not is_new:  # whoever was to pass it on has not, or has too much to pass on
+        again = blocks & self.given
+        first_hand = again != blocks or ask.first_hand or bool(self._taken_over(who) & blocks)
+        if first_hand and again:  # whoever was to pass it on has not, or has too much to pass on
             for name in self.to_pass_on:
-                self.to_pass_on[name] &= ~(1 << index)
-        self.given |= 1 << index
-        self.passed_on[index] = _NEVER
-        self.to_pass_on[who] = self.to_pass_on.get(who, 0) | first_hand << index
+                self.to_pass_on[name] &= ~again
+        self.given |= blocks
+        self.passed_on.update(dict.fromkeys(members(blocks), _NEVER))
+        self.to_pass_on[who] = self.to_pass_on.get(who, 0) | (blocks if first_hand else 0)
         if len(self.to_pass_on) > _MOST_CALLERS:
             self.to_pass_on.popitem(last=False)
         return first_hand
 
-    def left(self, who: str, index: int, now: float, passed_on: float) -> None:
-        """Takes note that a block has left; others should have passed it on at `passed_on`."""
-        caller = self._ended(who, index)
+    def left(self, who: str, blocks: int, now: float, passed_on: float) -> None:
+        """Takes note that a gift has left; others should have passed it on at `passed_on`."""
+        caller = self._ended(who, blocks)
         caller.settle(now)
-        caller.settling[index] = now
+        caller.settling.update(dict.fromkeys(members(blocks), now))
         if self.complete:
-            self.passed_on[index] = passed_on
+            self.passed_on.update(dict.fromkeys(members(blocks), passed_on))
 
-    def lost(self, who: str, index: int) -> None:
-        """Takes note that a block was not sent to its end: who was to pass it on first does not."""
-        self._ended(who, index)
-        self.passed_on.pop(index, None)
-        if self.to_pass_on.get(who, 0) >> index & 1:
+    def lost(self, who: str, blocks: int) -> None:
+        """Takes note that a gift was not sent to its end: who was to pass it on first does not."""
+        self._ended(who, blocks)
+        for index in members(blocks):
+            self.passed_on.pop(index, None)
+        for index in members(blocks & self.to_pass_on.get(who, 0)):
             self.to_pass_on[who] &= ~(1 << index)
             self.given &= ~(1 << index)
             last = max(number for number, given in enumerate(self.rounds) if given >> index & 1)
@@ -214,16 +220,16 @@ class Content:
             del self.callers[who]
         return True
 
-    def _ended(self, who: str, index: int) -> Caller:
+    def _ended(self, who: str, blocks: int) -> Caller:
         self.leaving -= 1
         caller = self.callers[who]
-        caller.leaving.remove(index)
+        caller.leaving.remove(blocks)
         return caller
 
     def _able(self, ask: Ask, caller: Caller, now: float, *, full: bool) -> int:
         """Returns the blocks that an ask may be answered with now."""
         if ask.only:
-            return self.held & ask.lacking
+            return self.held & ask.lacking if self.held >> lowest(ask.lacking) & 1 else 0
         if full and ask.patient:
             return 0
         able = self.held & caller.lacking & ~caller.coming
@@ -286,6 +292,10 @@ class Content:
         first = self.to_pass_on.get(who, 0)
         others = [name for name in wanting if name != who]
         return sum((first & self.callers[name].lacking).bit_count() for name in others) / max(1, len(others))
+
+    def _is_alone(self, who: str) -> bool:
+        """Tells whether nobody else wants anything."""
+        return all(other.idle for name, other in self.callers.items() if name != who)
 
     def _count(self, index: int, *, again: bool) -> None:
         """Counts a gift in the first round that has not had this block."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from core.shares import Shares
+from peer.fetching.block_sets import lowest
 from peer.giving.choice import Ask, Caller, Content
 
 # Blocks leave a caller so many at once that one of them takes about so long, in seconds.
@@ -31,17 +32,18 @@ _MOST_CONTENTS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Gift:
-    """The answer to an ask: this block is to be sent; `first_hand` when the caller is to pass it on."""
+    """The answer to an ask: `count` blocks from block `index` on; `first_hand` when the caller is to pass them on."""
 
     ask: int
     index: int
     first_hand: bool = False
+    count: int = 1
 
 
 @dataclass(slots=True)
 class _Leaving:
     ask: Ask
-    index: int
+    blocks: int
     since: float
 
 
@@ -118,7 +120,7 @@ class Giving:
         leaving = self._leaving.pop(number, None)
         if leaving is None:
             return []
-        ask, index = leaving.ask, leaving.index
+        ask, blocks = leaving.ask, leaving.blocks
         self._slots.give_back(ask.who)
         content = self._contents[ask.content_id]
         content.any_hand -= ask.any_hand
@@ -127,11 +129,11 @@ class Giving:
         if arrived:
             took = now - leaving.since
             self._note_pace(ask.who, took / len(content.callers[ask.who].leaving))  # they share the line
-            content.left(ask.who, index, now, now + _PASSING_ON * took)
+            content.left(ask.who, blocks, now, now + _PASSING_ON * took)
         else:
-            content.lost(ask.who, index)
+            content.lost(ask.who, blocks)
         if content.complete:  # who waits first hand for this block may have it then
-            self.due = min(self.due, content.passed_on.get(index, now))
+            self.due = min(self.due, content.passed_on.get(lowest(blocks), now))
         gifts = [*self.freed(now), *self._serve(ask.content_id, ask.who, now)]
         self._forget_idle(ask.content_id, ask.who)
         return gifts
@@ -158,7 +160,8 @@ class Giving:
 
     def able(self, ask: Ask) -> bool:
         """Tells whether something is held that a waiting ask wants: then it waits for its turn only."""
-        return bool(self._contents[ask.content_id].held & ask.lacking)
+        wanted = 1 << lowest(ask.lacking) if ask.only else ask.lacking
+        return bool(self._contents[ask.content_id].held & wanted)
 
     def _has_begun(self, place: tuple[bytes, str]) -> bool:
         """Tells whether a caller has been given anything of a content; who has not comes first."""
@@ -186,16 +189,16 @@ class Giving:
             if not self._slots.take(who):
                 self._queue.setdefault(place)
                 return
-            ask, index = found
+            ask, blocks = found
             content.any_hand += ask.any_hand
             content.waits_no_more(ask)
             del self._waiting[ask.number]
-            self._leaving[ask.number] = _Leaving(ask, index, now)
+            self._leaving[ask.number] = _Leaving(ask, blocks, now)
             if content.complete and who not in content.to_pass_on:
                 self._beginning[content_id] = who, now + _BEGINNING
-            first_hand = content.gives(ask, index)
+            first_hand = content.gives(ask, blocks)
             self._queue.pop(place, None)  # for more it waits behind the others
-            yield Gift(ask.number, index, first_hand)
+            yield Gift(ask.number, lowest(blocks), first_hand, blocks.bit_count())
         self._queue.pop(place, None)
 
     def _wait(self, content: Content, caller: Caller, now: float) -> None:

@@ -22,6 +22,11 @@ class Sending:
         self.limiter = limiter
         self.sent_bytes = 0
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit, so that blocks may leave piece by piece."""
+        return self.limiter.rate > 0
+
     async def share(self, who: str, most: int, remaining: float) -> "Share":
         """Returns, when it is the turn of `who`, what it may be sent of a block.
 

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.content import DIGEST_BYTES
+from core.content import DIGEST_BYTES, MAX_BLOCK
 from core.errors import Busy, InvalidInput, NotFound, RelevoError
 from core.manifest import Manifest
 from core.shares import Shares
-from peer.fetching.block_sets import from_bitmap
+from peer.fetching.block_sets import from_bitmap, run
 from peer.giving.choice import Ask
 from peer.giving.giving import Gift, Giving
 from peer.giving.sending import Sending
@@ -33,13 +33,13 @@ class Held(Protocol):
         """Returns the manifest of a content. Raises NotFound when it is not held."""
         ...
 
-    async def read_block(self, content_id: bytes, index: int) -> bytes | memoryview:
-        """Returns a block.
+    async def read_run(self, content_id: bytes, index: int, count: int = 1) -> bytes | memoryview:
+        """Returns `count` blocks from block `index` on.
 
         Raises:
             NotFound: the content is not held.
             Corrupt: the file on disk has changed or cannot be read.
-            IndexError: there is no such block.
+            IndexError: there are no such blocks.
         """
         ...
 
@@ -63,12 +63,22 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller wants of a content: the blocks of a set, whether only these, and whether first hand."""
+    """What a caller wants of a content.
+
+    Attributes:
+        first, bitmap: a set of blocks.
+        only: whether the first of the set is wanted: else any of it.
+        first_hand: whether rather first hand.
+        most: how many blocks in a row it takes.
+        room: how many bytes it takes.
+    """
 
     first: int
     bitmap: bytes
     only: bool = False
     first_hand: bool = False
+    most: int = 1
+    room: int = MAX_BLOCK
 
 
 class Serving:
@@ -171,7 +181,9 @@ class Serving:
             raise InvalidInput("index" if wanted.only else "lacking", str(error)) from error
         self._unfinished.asked_by(content_id, who)
         complete = self._unfinished.manifest(content_id) is None
-        ask = Ask(next(self._asks), who, content_id, lacking, wanted.only, patience > 0, wanted.first_hand)
+        # Blocks in a row are never sent in pieces, as those are that a limit slows down.
+        most = 1 if self.sending.limited else max(1, min(wanted.most, wanted.room // manifest.layout.block_size))
+        ask = Ask(next(self._asks), who, content_id, lacking, wanted.only, patience > 0, wanted.first_hand, most)
         return await self._answer(ask, held, patience, complete=complete)
 
     async def _answer(self, ask: Ask, held: int, patience: float, *, complete: bool) -> Gift | None:
@@ -215,17 +227,17 @@ class Serving:
         """Returns how many seconds a block takes to leave for a caller, of late; 0 when none has left yet."""
         return self._giving.pace(who)
 
-    async def read(self, content_id: bytes, index: int) -> bytes | memoryview:
-        """Returns a block that was chosen.
+    async def read(self, content_id: bytes, gift: Gift) -> bytes | memoryview:
+        """Returns the blocks that were chosen, one after the other.
 
         Raises:
             NotFound: the content is not held any more.
             Corrupt: the file on disk has changed or cannot be read.
         """
-        if self._unfinished.held(content_id) >> index & 1:
+        if not run(gift.index, gift.count) & ~self._unfinished.held(content_id):
             with suppress(NotFound):  # it is whole now, and the library has it
-                return await self._unfinished.read(content_id, index)
-        return await self._held.read_block(content_id, index)
+                return await self._unfinished.read(content_id, gift.index, gift.count)
+        return await self._held.read_run(content_id, gift.index, gift.count)
 
     async def _content(self, content_id: bytes) -> tuple[Manifest, int]:
         """Returns the manifest of a content, and the blocks of it that are here."""

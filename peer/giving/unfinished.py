@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from core.errors import NotFound
 from core.manifest import Manifest
 from peer.disk.cached import at_hand
+from peer.fetching.block_sets import run
 
 # Seconds for which a content that is whole goes on being given from here, while the library takes it over.
 HANDING_OVER = 10.0
@@ -101,17 +102,17 @@ class Unfinished:
         if content_id in self._contents:
             self._contents[content_id].caller(who)
 
-    async def read(self, content_id: bytes, index: int) -> bytes | memoryview:
-        """Returns a block that is here, as it was verified.
+    async def read(self, content_id: bytes, index: int, count: int = 1) -> bytes | memoryview:
+        """Returns `count` blocks from block `index` on that are here, as they were verified.
 
         Raises:
-            NotFound: it is not here any more.
+            NotFound: they are not here any more.
         """
         content = self._contents.get(content_id)
-        if content is None or not content.held >> index & 1:
+        if content is None or run(index, count) & ~content.held:
             raise NotFound("the content is not fetched here any more")
         layout = content.manifest.layout
-        offset, length = layout.block_offset(index), layout.block_length(index)
+        offset, length = layout.block_offset(index), layout.run_length(index, count)
         just_written = at_hand(content.descriptor, length, offset)
         if just_written is not None:
             return just_written

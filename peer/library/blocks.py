@@ -33,12 +33,13 @@ class _Open:
         self.used = True
         self._checked = bytearray(-(-blocks // 8))
 
-    def is_checked(self, index: int) -> bool:
-        return bool(self._checked[index >> 3] & 1 << (index & 7))
+    def is_checked(self, indices: range) -> bool:
+        return all(self._checked[index >> 3] & 1 << (index & 7) for index in indices)
 
-    def note_checked(self, index: int) -> None:
+    def note_checked(self, indices: range) -> None:
         # Two threads may undo each other's note; the block is then compared once more.
-        self._checked[index >> 3] |= 1 << (index & 7)
+        for index in indices:
+            self._checked[index >> 3] |= 1 << (index & 7)
 
 
 class BlockReader:
@@ -49,39 +50,40 @@ class BlockReader:
         self._lock = threading.Lock()
         self._files: OrderedDict[Place, _Open] = OrderedDict()
 
-    def read(self, place: Place, manifest: Manifest, index: int) -> bytes:
-        """Returns block `index` of the content that lies at a place.
+    def read(self, place: Place, manifest: Manifest, index: int, count: int = 1) -> bytes:
+        """Returns `count` blocks, from block `index` on, of the content that lies at a place.
 
         Raises:
-            IndexError: there is no such block.
+            IndexError: there are no such blocks.
             Corrupt: the file is not the one that was hashed, or its bytes are not.
             NotPossible: it is not a regular file any more.
             OSError: it cannot be read.
         """
-        length = manifest.layout.block_length(index)
+        length, indices = manifest.layout.run_length(index, count), range(index, index + count)
         with self._borrowed(self._take(place, manifest.layout.block_count)) as opened:
             _check(opened.descriptor, place.stamp)
             data = os.pread(opened.descriptor, length, manifest.layout.block_offset(index))
             _check(opened.descriptor, place.stamp)
-            if len(data) != length or not (opened.is_checked(index) or manifest.verifies(index, data)):
+            if len(data) != length or not (opened.is_checked(indices) or manifest.verifies_run(index, data)):
                 raise Corrupt("the file has other bytes than when it was hashed")
-            opened.note_checked(index)
+            opened.note_checked(indices)
             return data
 
-    def at_hand(self, place: Place, manifest: Manifest, index: int) -> memoryview | None:
-        """Returns a block as `read` does if it is in memory and was compared before; else None. Waits for no disk.
+    def at_hand(self, place: Place, manifest: Manifest, index: int, count: int = 1) -> memoryview | None:
+        """Returns blocks as `read` does if they are in memory and were compared before; else None. Waits for no disk.
 
         Raises:
-            IndexError: there is no such block.
+            IndexError: there are no such blocks.
             Corrupt: the file is not the one that was hashed.
         """
         with self._lock:
             opened = self._files.get(place)
-            if opened is None or not opened.is_checked(index):
+            if opened is None or not opened.is_checked(range(index, index + count)):
                 return None
             self._lend(place, opened)
         with self._borrowed(opened):
-            data = at_hand(opened.descriptor, manifest.layout.block_length(index), manifest.layout.block_offset(index))
+            layout = manifest.layout
+            data = at_hand(opened.descriptor, layout.run_length(index, count), layout.block_offset(index))
             if data is not None:  # only then, since a file system over a network may make a check wait
                 _check(opened.descriptor, place.stamp)
             return data

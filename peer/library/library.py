@@ -196,14 +196,14 @@ class Library:
             raise NotFound(f"{content_id.hex()} is not held here")
         return await self._manifests.get(content_id)
 
-    async def read_block(self, content_id: bytes, index: int) -> bytes | memoryview:
-        """Returns block `index` of a content, from wherever it still is as it was.
+    async def read_run(self, content_id: bytes, index: int, count: int = 1) -> bytes | memoryview:
+        """Returns `count` blocks of a content from block `index` on, from wherever they still are as they were.
 
         A place that has changed or cannot be read is withdrawn and looked at again, and the next one is tried.
 
         Raises:
             NotFound: the content is not held.
-            IndexError: it has no such block.
+            IndexError: it has no such blocks.
             Corrupt: it was held, and no place has it any more.
             Busy: this process can open no more files.
             NotPossible: the index cannot be read.
@@ -212,10 +212,10 @@ class Library:
         loop = asyncio.get_running_loop()
         while (place := self._holdings.place(content_id)) is not None:
             try:
-                cached = self._reader.at_hand(place, manifest, index)
+                cached = self._reader.at_hand(place, manifest, index, count)
                 if cached is not None:  # the way to a thread and back would take longer
                     return cached
-                return await loop.run_in_executor(self._readers, self._reader.read, place, manifest, index)
+                return await loop.run_in_executor(self._readers, self._reader.read, place, manifest, index, count)
             except (OSError, RelevoError) as error:
                 await self._not_read(content_id, place, error)
         raise Corrupt(f"{content_id.hex()} has changed or cannot be read, and is not held here any more")
@@ -224,7 +224,7 @@ class Library:
         """Returns for the first of these contents all their bytes, or NotFound, or NotPossible for one not small.
 
         It ends before the content with which there would be more than `room` bytes; it has one at least. A place that
-        has changed or cannot be read is withdrawn, and the next one is tried, as by `read_block`.
+        has changed or cannot be read is withdrawn, and the next one is tried, as by `read_run`.
 
         Raises:
             Busy: this process can open no more files.

@@ -40,8 +40,8 @@ class Shelf:
     async def manifest(self, content_id):
         return self.held
 
-    async def read_block(self, content_id, index):
-        return bytes(bytearray(BLOCK))  # a copy, as from a disk
+    async def read_run(self, content_id, index, count=1):
+        return bytes(bytearray(count * BLOCK))  # a copy, as from a disk
 
 
 class Page:

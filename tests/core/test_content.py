@@ -80,6 +80,20 @@ def test_blocks_and_pages_cover_a_content_without_gap_or_overlap(size):
     assert all(layout.page_blocks(page) == PAGE_BLOCKS for page in range(pages - 1))
 
 
+@given(st.integers(1, 5 * MIB), st.data())
+def test_as_many_blocks_have_so_many_bytes_as_they_have_one_by_one(size, data):
+    layout = Layout(size)
+    index = data.draw(st.integers(0, layout.block_count - 1))
+    count = data.draw(st.integers(1, layout.block_count - index))
+    length = layout.run_length(index, count)
+    assert length == sum(map(layout.block_length, range(index, index + count)))
+    assert layout.blocks_in(index, length) == count
+    assert layout.blocks_in(index, length - 1) == layout.blocks_in(index, length + 1) == 0
+    assert layout.blocks_in(index, 0) == layout.blocks_in(layout.block_count, length) == 0
+    with pytest.raises(IndexError):
+        layout.run_length(index, layout.block_count - index + 1)
+
+
 @pytest.mark.parametrize("size", [-1, MAX_SIZE + 1, 1 << 63, 1 << 64])
 def test_an_impossible_size_has_no_layout(size):
     with pytest.raises(ValueError, match="not within"):

@@ -73,6 +73,19 @@ def test_invariant_1_no_flipped_bit_of_a_block_passes(data, draw):
     assert not manifest.verifies(index, flipped(block, draw.draw(st.integers(0, len(block) * 8 - 1))))
 
 
+@given(st.binary(min_size=1, max_size=5), st.integers(0, 4 * BLOCK), st.data())
+def test_invariant_1_no_flipped_bit_of_blocks_in_a_row_passes(end, size, draw):
+    data = bytes(size) + end
+    manifest = manifest_of(data)
+    first = draw.draw(st.integers(0, manifest.layout.block_count - 1))
+    count = draw.draw(st.integers(1, manifest.layout.block_count - first))
+    blocks = data[first * BLOCK : (first + count) * BLOCK]
+    assert manifest.verifies_run(first, blocks)
+    assert not manifest.verifies_run(first, flipped(blocks, draw.draw(st.integers(0, len(blocks) * 8 - 1))))
+    assert not manifest.verifies_run(first, blocks[:-1])
+    assert not manifest.verifies_run(first, b"")
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_block_of_another_length_does_not_pass(index):
     data = bytes(BLOCK + 10)

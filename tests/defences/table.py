@@ -99,7 +99,7 @@ DEFENCES = (
         "return min(usual * 2.0 ** min(self._late, 16), limits.max_deadline)",
         "return 3600.0",
         "test_a_slow_drip_is_replaced_within_its_deadline",
-        also=(Piece("peer/fetching/asks.py", "if ask.overdue_at <= now)", "if False)"),),
+        also=(Piece("peer/fetching/asks.py", "if ask.overdue_at <= now]", "if False]"),),
     ),
     # 5: who does not read
     _defence(
@@ -834,7 +834,7 @@ DEFENCES = (
     # 44: rot
     _defence(
         "peer/library/blocks.py",
-        "if len(data) != length or not (opened.is_checked(index) or manifest.verifies(index, data)):",
+        "if len(data) != length or not (opened.is_checked(indices) or manifest.verifies_run(index, data)):",
         "if len(data) != length:",
         "test_a_block_is_compared_with_its_digest_once_for_every_opening",
     ),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.fetching.block_sets import every, from_bitmap, lowest, set_of, to_bitmap
+from peer.fetching.block_sets import every, from_bitmap, lowest, members, run, run_in, set_of, to_bitmap
 
 MOST = 300
 sets = st.sets(st.integers(0, MOST - 1))
@@ -43,6 +43,18 @@ def test_a_bitmap_brings_a_set_over(blocks):
     if blocks:
         assert bitmap[0]
         assert bitmap[-1], "it has no more bytes than it needs"
+
+
+@given(sets)
+def test_a_set_names_its_members_in_order(blocks):
+    assert list(members(set_of(blocks))) == sorted(blocks)
+
+
+@given(sets, st.integers(0, MOST))
+def test_a_run_ends_before_the_first_block_that_is_not_there(blocks, first):
+    count = run_in(set_of(blocks), first)
+    assert blocks_of(run(first, count)) == set(range(first, first + count)) <= blocks
+    assert first + count not in blocks
 
 
 @given(sets, st.integers(1, 10))

@@ -287,11 +287,11 @@ async def test_a_download_is_joined_and_stopped(network):
     _, ana = await network.join("ana")
     asked = asyncio.Event()
 
-    async def silent(content_id, index):
+    async def silent(content_id, index, count):
         asked.set()
         await asyncio.Event().wait()
 
-    ben.library.read_block = silent
+    ben.library.read_run = silent
     request = pb2.StartDownloadRequest(file=entry(), directory=str(network.base))
     begun = (await ana.StartDownload(request)).transfer
     await asyncio.wait_for(asked.wait(), 10)
@@ -309,13 +309,13 @@ async def test_a_download_is_joined_and_stopped(network):
 async def test_a_download_is_paused_ranked_and_resumed(network):
     ben, _ = await network.join("ben", {"a.txt": BYTES})
     peer, ana = await network.join("ana")
-    give, asked = ben.library.read_block, asyncio.Event()
+    give, asked = ben.library.read_run, asyncio.Event()
 
-    async def silent(content_id, index):
+    async def silent(content_id, index, count):
         asked.set()
         await asyncio.Event().wait()
 
-    ben.library.read_block = silent
+    ben.library.read_run = silent
     options = pb2.DownloadOptions(priority=pb2.TRANSFER_PRIORITY_LOW, rate_limit_bytes_per_second=1 << 20)
     request = pb2.StartDownloadRequest(file=entry(), directory=str(network.base), options=options)
     begun = (await ana.StartDownload(request)).transfer
@@ -329,7 +329,7 @@ async def test_a_download_is_paused_ranked_and_resumed(network):
     assert (await ana.SetTransferPriority(ranked)).transfer.priority == pb2.TRANSFER_PRIORITY_HIGH
     async with fails_with(errors.InvalidInput, "priority"):
         await ana.SetTransferPriority(pb2.SetTransferPriorityRequest(**name))
-    ben.library.read_block = give
+    ben.library.read_run = give
     assert (await ana.ResumeTransfer(pb2.ResumeTransferRequest(**name))).transfer.state != pb2.TRANSFER_STATE_PAUSED
     await asyncio.wait_for(peer.transfers.get(begun.transfer_id).ended, 20)
     assert (network.base / "a.txt").read_bytes() == BYTES

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from core.content import MAX_BLOCK, Layout
 from peer.fetching import candidates, steps
+from peer.fetching.block_sets import set_of
 from peer.fetching.budget import Budget
 from peer.fetching.download import Download, DownloadLimits
 from peer.fetching.pace import Pace, PaceLimits
@@ -25,6 +26,8 @@ LATE = PaceLimits().overdue
 # Two blocks asked at once of a holder that is not known yet.
 TWO = DownloadLimits(pace=PaceLimits(first_window=2))
 HUNGRY, HUNGRY_ASKS = 6, 2
+QUICK = 12_500_000
+LONGEST_RUN = MAX_BLOCK // BLOCK
 
 
 def fetches(decisions):
@@ -40,6 +43,11 @@ def blocks_of(number):
     return {index for index in range(number.bit_length()) if number >> index & 1}
 
 
+def run_of(step):
+    """The blocks that a step of certain blocks is about."""
+    return set(range(step.index, step.index + step.count))
+
+
 def share_of(most_bytes):
     return Budget(most_bytes).share(lambda: None)
 
@@ -51,12 +59,12 @@ def start(blocks, *, missing=None, limits=None, seed=0, most_bytes=16 * MAX_BLOC
 
 @dataclass
 class Asked:
-    """An ask as the world sees it: `index` is the block that it brings, once that is known."""
+    """An ask as the world sees it: `blocks` are those that it brings, once that is known."""
 
     fetch: steps.Fetch
     counted: bool
     since: float
-    index: int | None
+    blocks: set[int]
 
 
 class Swarm(RuleBasedStateMachine):
@@ -89,8 +97,12 @@ class Swarm(RuleBasedStateMachine):
     @property
     def coming(self):
         """The blocks that are known to be on their way."""
-        asked = {ask.index for ask in self.waiting.values()} - {None}
-        return asked | {store.index for store in self.storing.values()}
+        return self.in_storage.union(*(ask.blocks for ask in self.waiting.values()))
+
+    @property
+    def in_storage(self):
+        """The blocks that are being stored."""
+        return set().union(*map(run_of, self.storing.values()))
 
     @property
     def free(self):
@@ -106,9 +118,9 @@ class Swarm(RuleBasedStateMachine):
                     asked.add(holder)
                 case steps.Cancel(ask):
                     del self.waiting[ask]
-                case steps.Store(ask, _, index):
-                    assert index not in {store.index for store in self.storing.values()}
-                    assert not self.stored[index]
+                case steps.Store(ask):
+                    assert run_of(decision)
+                    assert not run_of(decision) & (self.in_storage | set(self.stored))
                     self.storing[ask] = decision
                 case steps.Dropped(holder, _, for_good):
                     if for_good:
@@ -136,33 +148,36 @@ class Swarm(RuleBasedStateMachine):
         if fetch.index is None:
             assert fetch.lacking
             assert blocks_of(fetch.lacking) <= self.free
+            assert fetch.count <= len(blocks_of(fetch.lacking))
             assert not (fetch.first_hand and self.waited.get(fetch.holder)), "it has waited in vain for that"
         else:
             assert not fetch.first_hand
             assert not fetch.lacking
-            assert not self.stored[fetch.index]
-            assert fetch.index not in {store.index for store in self.storing.values()}
-            bringing = [ask.fetch.holder for ask in self.waiting.values() if ask.index == fetch.index]
+            assert not run_of(fetch) & (self.in_storage | set(self.stored))
+            bringing = [ask.fetch.holder for ask in self.waiting.values() if ask.blocks & run_of(fetch)]
             assert len(bringing) <= 1, "two are enough"
             assert fetch.holder not in bringing
+        assert fetch.count * BLOCK <= MAX_BLOCK
+        hedges = fetch.index is not None and bool(bringing)
+        assert fetch.count == 1 or hedges or all(self.present.values()), "who fetches too is given single blocks"
         counted = self.present[fetch.holder] or fetch.index is not None
-        self.waiting[fetch.ask] = Asked(fetch, counted, self.now, fetch.index)
+        self.waiting[fetch.ask] = Asked(fetch, counted, self.now, set() if fetch.index is None else run_of(fetch))
 
     def pick(self, data, table):
         return data.draw(st.sampled_from(sorted(table)))
 
     def choices(self, ask, name):
-        """What a holder may choose of an ask; a liar everything, and more."""
+        """What a holder may begin an answer with; a liar with everything, and more."""
         found = self.waiting[ask]
         if name in LIARS:
             return list(range(self.layout.block_count + 2))
-        return [found.index] if found.index is not None else sorted(blocks_of(found.fetch.lacking))
+        return sorted(found.blocks)[:1] or sorted(blocks_of(found.fetch.lacking))
 
-    @rule(name=st.sampled_from(HOLDERS))
-    def joins(self, name):
+    @rule(name=st.sampled_from(HOLDERS), steady_rate=st.sampled_from([0.0, QUICK / 2, QUICK, 1e8]))
+    def joins(self, name, steady_rate):
         if name not in self.dropped:
             self.present[name] = name not in PARTIAL or self.present.get(name, False)
-        self.tell(steps.HolderJoined(name, name not in PARTIAL))
+        self.tell(steps.HolderJoined(name, name not in PARTIAL, steady_rate))
 
     @rule(name=st.sampled_from(PARTIAL))
     def has_become_complete(self, name):
@@ -186,17 +201,19 @@ class Swarm(RuleBasedStateMachine):
     def announce(self, ask, index):
         """The holder says which block it is going to send; one that comes from elsewhere is cancelled."""
         found, free = self.waiting[ask], self.free
-        before = found.index
-        if index == before or (before is None and index in free):
-            found.index, found.counted, found.since = index, True, self.now
+        before = found.blocks
+        if index == min(before, default=None) or (not before and index in free):
+            found.since = self.now
+            if found.fetch.count == 1:
+                found.blocks, found.counted = before or {index}, True
         decisions = self.tell(steps.Chosen(ask, index))
-        if before is not None:
+        if before:
             assert ask in self.waiting, "what it says of a block that was named changes nothing"
         elif index in free:
             assert ask in self.waiting
         else:
             assert steps.Cancel(ask) in decisions
-        if before is None and index >= self.layout.block_count:
+        if not before and index >= self.layout.block_count:
             assert found.fetch.holder in self.dropped
 
     @precondition(lambda self: self.waiting)
@@ -207,15 +224,22 @@ class Swarm(RuleBasedStateMachine):
         self.bring(ask, data.draw(st.sampled_from([index for index in indexes if index < self.layout.block_count])))
 
     def bring(self, ask, index):
+        """An answer comes that begins with a block, and has as many that follow as the holder likes."""
         found = self.waiting.pop(ask)
-        stored = {store.index for store in self.storing.values()} | set(self.stored)
+        stored = self.in_storage | set(self.stored)
+        most, wanted = 1, found.blocks or blocks_of(found.fetch.lacking)
+        while most < found.fetch.count and index + most in wanted:
+            most += 1
+        count = self.random.randint(1, most)
+        blocks = set(range(index, index + count))
         self.counted[ask] = True
-        decisions = self.tell(steps.Arrived(ask, index))
-        if found.index not in {None, index}:
+        decisions = self.tell(steps.Arrived(ask, index, count=count))
+        if found.blocks and not (blocks <= found.blocks and index == min(found.blocks)):
             assert found.fetch.holder in self.dropped
         else:
             stores = [store for store in decisions if isinstance(store, steps.Store)]
-            assert [store.index for store in stores] == ([index] if index not in stored else [])
+            assert len(stores) == bool(blocks - stored), "something of it is new"
+            assert all(run_of(store) <= blocks - stored for store in stores)
 
     @precondition(lambda self: any(ask.fetch.lacking for ask in self.waiting.values()))
     @rule(data=st.data(), early=st.booleans())
@@ -248,9 +272,11 @@ class Swarm(RuleBasedStateMachine):
             self.tell(steps.Lied(ask, "not the block"))
             assert store.holder in self.dropped
         else:
-            self.stored[store.index] += 1
+            self.stored.update(run_of(store))
             self.tell(steps.Stored(ask))
-            assert store.index not in self.coming, "whoever else sends it is cancelled"
+            lacking = set(range(self.layout.block_count)) - set(self.stored)
+            asked = [found.blocks for found in self.waiting.values() if found.blocks]
+            assert all(blocks & lacking for blocks in asked), "who would send only what is there is cancelled"
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), kind=st.sampled_from(["failed", "declined", "lied", "gone"]), pause=st.floats(0, 100))
@@ -298,7 +324,8 @@ class Swarm(RuleBasedStateMachine):
 
     @property
     def in_flight(self):
-        return self.size * (sum(ask.counted for ask in self.waiting.values()) + len(self.storing))
+        asked = sum(ask.fetch.count for ask in self.waiting.values() if ask.counted)
+        return self.size * (asked + sum(store.count for store in self.storing.values()))
 
     @invariant()
     def no_holder_exceeds_its_window_and_none_the_budget(self):
@@ -307,7 +334,9 @@ class Swarm(RuleBasedStateMachine):
         asked = Counter(ask.fetch.holder for ask in self.waiting.values())
         for name, holder in self.download._candidates.holders.items():
             assert holder.pace.in_flight == asked[name] <= 16
-            assert holder.waiting == sum(ask.index is None for ask in self.waiting.values() if ask.fetch.holder == name)
+            assert holder.waiting == sum(
+                ask.fetch.count for ask in self.waiting.values() if ask.fetch.holder == name and not ask.blocks
+            )
         assert self.in_flight == self.share.taken
 
     @invariant()
@@ -322,15 +351,17 @@ class Swarm(RuleBasedStateMachine):
         if not hasattr(self, "download"):
             return
         self.tell(steps.Tick())
-        room = not self.in_flight or self.in_flight + self.size <= self.most_bytes
         whole = sum(self.present.values())
         others = whole < len(self.present)
-        any_hand = sum(ask.index is None and not ask.fetch.first_hand for ask in self.waiting.values())
-        hungry = len(self.coming) < HUNGRY and any_hand < HUNGRY_ASKS
+        any_hand = sum(not ask.blocks and not ask.fetch.first_hand for ask in self.waiting.values())
+        hungry = sum(bool(ask.blocks) for ask in self.waiting.values()) < HUNGRY and any_hand < HUNGRY_ASKS
         for name, complete in self.present.items():
             holder = self.download._candidates.holders[name]
             if not holder.pace.has_room(self.now):
                 continue
+            quick = complete and not others and holder.pace.steady_rate >= QUICK
+            most = self.size * (LONGEST_RUN if quick else 1)
+            room = not self.in_flight or self.in_flight + most <= self.most_bytes
             if not complete:
                 assert holder.waiting >= min(len(self.free), len(self.free) if hungry else 1)
             elif room and whole > 1 and not others:
@@ -340,9 +371,9 @@ class Swarm(RuleBasedStateMachine):
                 assert holder.waiting >= min(len(share), 1 if others and not hungry else len(share))
                 if holder.waiting >= len(share):
                     fresh = sum(
-                        self.now < ask.since + LATE
+                        ask.fetch.count * (self.now < ask.since + LATE)
                         for ask in self.waiting.values()
-                        if ask.index is None and self.present[ask.fetch.holder]
+                        if not ask.blocks and self.present[ask.fetch.holder]
                     )
                     assert not self.free - share or fresh >= len(self.free)
 
@@ -395,9 +426,9 @@ class Swarm(RuleBasedStateMachine):
             found = self.waiting.get(ask)
             if found is None or found.fetch.holder not in has:
                 continue
-            wanted = blocks_of(found.fetch.lacking) if found.index is None else {found.index}
-            able = sorted(wanted & has[found.fetch.holder])
-            if able:
+            here = has[found.fetch.holder]
+            able = [min(found.blocks)] if found.blocks else sorted(blocks_of(found.fetch.lacking) & here)
+            if able and set(able) <= here:
                 answered = True
                 index = self.random.choice(able)
                 if self.random.random() < 0.5:
@@ -606,6 +637,138 @@ def test_blocks_of_complete_holders_are_announced_unless_they_come_at_once(took,
     further = give(download, waiting[0], 0, took)
     assert further
     assert all(fetch.announced == announced for fetch in further)
+
+
+# Runs of blocks.
+
+
+FAST, SLOW = 100e6, 10e6
+
+
+def join_with(download, name, rate, *, complete=True, now=0.0):
+    return fetches(download.handle(steps.HolderJoined(name, complete, rate), now))
+
+
+def give_run(download, fetch, index, count, now):
+    """So many blocks come in one answer and are stored at once; returns what is asked next."""
+    decisions = download.handle(steps.Arrived(fetch.ask, index, count=count), now)
+    assert [run_of(store) for store in of_kind(decisions, steps.Store)] == [set(range(index, index + count))]
+    return fetches(decisions) + fetches(download.handle(steps.Stored(fetch.ask), now))
+
+
+def test_a_holder_that_is_known_to_be_quick_is_asked_for_runs_of_blocks_and_announces_nothing():
+    asked = join_with(start(64), "a", FAST)
+    assert [fetch.count for fetch in asked] == [16, 16, 16, 16], "1 MiB each"
+    assert not any(fetch.announced for fetch in asked)
+
+
+@pytest.mark.parametrize(("rate", "longest"), [(SLOW, 1), (13e6, 3), (20e6, 6), (1e9, 16)])
+def test_a_run_is_as_long_as_comes_in_no_time(rate, longest):
+    assert {fetch.count for fetch in join_with(start(64), "a", rate)} == {longest}
+
+
+def test_the_last_run_has_what_is_left():
+    assert [fetch.count for fetch in join_with(start(20), "a", FAST)] == [16, 4]
+
+
+def test_a_holder_that_turns_out_to_be_quick_is_asked_for_longer_and_longer_runs():
+    download = start(200)
+    waiting = join(download, "a")
+    for index, ask in enumerate(waiting[:3]):
+        further = give(download, ask, index, 0.016)
+        assert {fetch.count for fetch in further} == {1}, "they may have come in a burst"
+    further = give(download, waiting[3], 3, 0.016)
+    assert further[0].count == 5, "as many as come in 20 ms, when four have come in 16"
+
+
+def test_a_holder_that_was_quick_and_is_late_counts_as_quick_no_longer():
+    download = start(64)
+    (run, *_) = join_with(download, "a", FAST)
+    deadline = download._asks.open[run.ask].deadline
+    download.handle(steps.Tick(), deadline)
+    assert download.steady_rate("a") == 0
+    assert {fetch.count for fetch in fetches(download.handle(steps.Tick(), deadline + 60))} == {1}
+
+
+def test_who_gives_fewer_blocks_than_it_may_is_asked_for_the_others_again():
+    download = start(16)
+    (run,) = join_with(download, "a", FAST)
+    further = give_run(download, run, 2, 5, 0.01)
+    assert {fetch.lacking for fetch in further} == {set_of(set(range(16)) - {2, 3, 4, 5, 6})}
+    assert [fetch.count for fetch in further] == [10, 1], "at most twice as many as it has given"
+
+
+def test_of_several_quick_holders_each_is_asked_for_runs_of_its_own():
+    download = start(100)
+    join_with(download, "a", FAST)
+    download.handle(steps.HolderLeft("a"), 0.0)
+    joined = [steps.HolderJoined(name, steady_rate=FAST) for name in "ab"]
+    asked = fetches(download.handle_all(joined, 0.0))
+    assert {fetch.holder for fetch in asked} == {"a", "b"}
+    assert sum(fetch.count for fetch in asked) == len(set().union(*map(run_of, asked))) == 100
+    (first,) = (fetch for fetch in asked if fetch.index == 0)
+    further = give_run(download, first, 0, 3, 0.01)
+    assert set(range(3, 16)) <= set().union(*map(run_of, further)), "what it did not give is asked for again"
+
+
+def test_a_run_never_has_blocks_that_are_there_already():
+    download = start(64, missing={0, 1, 2, 7, 8, 30})
+    joined = [steps.HolderJoined(name, steady_rate=FAST) for name in "ab"]
+    asked = fetches(download.handle_all(joined, 0.0))
+    assert sorted(map(sorted, map(run_of, asked))) == [[0, 1, 2], [7, 8], [30]]
+
+
+def test_where_others_fetch_too_blocks_come_one_by_one():
+    download = start(64)
+    join(download, "partial", complete=False)
+    assert {fetch.count for fetch in join_with(download, "a", FAST)} == {1}
+
+
+def test_a_block_that_cannot_be_had_keeps_no_run_away_for_long():
+    download, now, stored = start(64), 0.0, set()
+    waiting = join_with(download, "a", FAST)
+    for _ in range(400):
+        decisions = []
+        for ask in waiting:
+            wanted = blocks_of(ask.lacking) - stored
+            index = min(wanted, default=None)
+            if index is None:
+                continue
+            run = set(range(index, index + ask.count)) & wanted
+            if 40 in run:
+                decisions += download.handle(steps.Failed(ask.ask), now)
+                continue
+            decisions += download.handle(steps.Arrived(ask.ask, index, count=len(run)), now)
+            decisions += download.handle(steps.Stored(ask.ask), now)
+            stored |= run
+        waiting = fetches(decisions)
+        if not waiting:
+            now = download.wake()
+            waiting = fetches(download.handle(steps.Tick(), now))
+        if len(stored) == 40:
+            break
+    assert stored == set(range(40)), "all that come before it"
+
+
+def test_a_late_run_is_asked_of_another_as_a_whole_and_comes_once():
+    download = start(16)
+    joined = [steps.HolderJoined(name, steady_rate=FAST) for name in "ab"]
+    (late,) = fetches(download.handle_all(joined, 0.0))
+    (hedge,) = fetches(download.handle(steps.Tick(), LATE + 0.1))
+    assert {late.holder, hedge.holder} == {"a", "b"}
+    assert run_of(late) == run_of(hedge) == set(range(16))
+    (store,) = download.handle(steps.Arrived(hedge.ask, 0, count=16), LATE + 0.2)
+    assert download.handle(steps.Stored(store.ask), LATE + 0.2) == [steps.Cancel(late.ask), steps.Finished()]
+
+
+def test_what_a_holder_has_shown_is_known_until_it_leaves():
+    download = start(40)
+    assert download.steady_rate("a") == 0
+    for index, ask in enumerate(join(download, "a")):
+        give(download, ask, index, 0.5)
+    assert download.steady_rate("a") == 4 * BLOCK / 0.5
+    download.handle(steps.HolderLeft("a"), 0.5)
+    assert download.steady_rate("a") == 0
 
 
 def test_all_blocks_are_announced_when_somebody_else_could_be_asked_for_the_same():
@@ -880,7 +1043,7 @@ def test_a_block_that_one_holder_never_gives_does_not_hold_up_the_others():
     for _ in range(60):
         decisions = []
         for ask in waiting:
-            lacking = blocks_of(ask.lacking) if ask.index is None else {ask.index}
+            lacking = blocks_of(ask.lacking) if ask.index is None else run_of(ask)
             index = min(lacking - stored, default=None)
             if index is None:
                 continue
@@ -890,9 +1053,9 @@ def test_a_block_that_one_holder_never_gives_does_not_hold_up_the_others():
             if index == 0:
                 decisions += download.handle(steps.Failed(ask.ask), now)
                 continue
-            decisions += download.handle(steps.Arrived(ask.ask, index), now)
+            decisions += download.handle(steps.Arrived(ask.ask, index, count=ask.count), now)
             decisions += download.handle(steps.Stored(ask.ask), now)
-            stored.add(index)
+            stored.update(range(index, index + ask.count))
         waiting = fetches(decisions)
         if not waiting:
             now = download.wake()

@@ -45,7 +45,7 @@ class World(RuleBasedStateMachine):
         self.held = {WHOLE: set(range(BLOCKS)), PART: set()}
         self.lacking = defaultdict(set)
         self.waiting: dict[int, Ask] = {}
-        self.leaving: dict[int, tuple[Ask, int, float]] = {}
+        self.leaving: dict[int, tuple[Ask, set[int], float]] = {}
         self.settled = defaultdict(dict)
         self.given = {content: Counter() for content in CONTENTS}
         self.paces = defaultdict(list)
@@ -63,15 +63,15 @@ class World(RuleBasedStateMachine):
         return max(1, min(self.each, int(BUSY / max(self.paces[who][-1], 1e-6))))
 
     def busy_with(self, ask):
-        return [index for other, index, _ in self.leaving.values() if (other.who, other.content_id) == place(ask)]
+        return [blocks for other, blocks, _ in self.leaving.values() if (other.who, other.content_id) == place(ask)]
 
     def able(self, ask, taken_over=frozenset()):
         """What an ask may be given, by the rules, when there is a slot."""
         if ask.only:
-            return self.held[ask.content_id] & blocks_of(ask.lacking)
+            return self.held[ask.content_id] & {min(blocks_of(ask.lacking))}
         if ask.patient and len(self.busy_with(ask)) >= self.at_once(ask.who):
             return set()
-        there = self.held[ask.content_id] & self.lacking[place(ask)] - set(self.busy_with(ask))
+        there = self.held[ask.content_id] & self.lacking[place(ask)] - set().union(*self.busy_with(ask))
         if ask.first_hand and ask.content_id == PART:
             there &= self.first_hand
         elif ask.first_hand:
@@ -105,38 +105,51 @@ class World(RuleBasedStateMachine):
         assert not ahead or any(other.content_id == WHOLE for other, *_ in self.leaving.values()), "it waits for ever"
         return ahead or self.has_to_wait_for_a_beginner(ask)
 
+    @property
+    def busy(self):
+        """The asks that wait or are being answered."""
+        return [*self.waiting.values(), *(ask for ask, *_ in self.leaving.values())]
+
     def take(self, gifts):
         for gift in gifts:
             ask = self.waiting[gift.ask]
             taken_over = self.taken_over(ask)
             able = self.able(ask, taken_over)
+            blocks = set(range(gift.index, gift.index + gift.count))
             assert gift.index in able
-            is_first = ask.first_hand or gift.index not in self.firsts or gift.index in taken_over
+            there = blocks_of(ask.lacking) & self.held[ask.content_id] if ask.only else able
+            others = {other.who for other in self.busy if other.content_id == ask.content_id} - {ask.who}
+            longest = next(count for count in range(1, BLOCKS + 1) if gift.index + count not in there)
+            assert gift.count == (1 if others else min(ask.most, longest))
+            is_first = ask.first_hand or not blocks <= set(self.firsts) or bool(blocks & taken_over)
             assert gift.first_hand == (ask.content_id == WHOLE and is_first)
             if gift.first_hand:
-                self.firsts[gift.index] = ask.who
+                self.firsts |= dict.fromkeys(blocks, ask.who)
             assert not self.has_to_wait_for_a_beginner(ask)
             counts = self.given[ask.content_id]
             if ask.content_id == WHOLE:
-                assert counts[gift.index] == min(counts[index] for index in able), "each once before any twice"
-                self.passed_on[gift.index] = NEVER
+                if not ask.only:
+                    assert counts[gift.index] == min(counts[index] for index in able), "each once before any twice"
+                self.passed_on |= dict.fromkeys(blocks, NEVER)
                 if ask.who not in self.begun:
                     self.begun.add(ask.who)
                     self.beginner, self.beginning_until = ask.who, self.now + BEGINNING
-            counts[gift.index] = max(1, counts[gift.index] + (not ask.only))
+            for index in blocks:
+                counts[index] = max(1, counts[index] + (not ask.only))
             del self.waiting[gift.ask]
-            self.leaving[gift.ask] = ask, gift.index, self.now
+            self.leaving[gift.ask] = ask, blocks, self.now
 
     @rule(
         who=st.sampled_from(CALLERS),
         content=st.sampled_from(CONTENTS),
         lacking=sets,
         only=st.booleans(),
-        how=st.fixed_dictionaries({"patient": st.booleans(), "first_hand": st.booleans()}),
+        how=st.fixed_dictionaries({"patient": st.booleans(), "first_hand": st.booleans(), "most": st.integers(1, 3)}),
     )
     def asks_for_blocks(self, who, content, lacking, only, how):
         self.asks += 1
-        ask = Ask(self.asks, who, content, set_of(lacking), only, how["patient"], how["first_hand"] and not only)
+        how["first_hand"] &= not only
+        ask = Ask(self.asks, who, content, set_of(lacking), only, **how)
         if not only:
             self.lacking[who, content] = lacking
             settled = self.settled[who, content]
@@ -148,7 +161,8 @@ class World(RuleBasedStateMachine):
         gifts = self.giving.asked(ask, set_of(self.held[content]), self.now, complete=content == WHOLE)
         self.take(gifts)
         if ask.number in self.waiting:
-            assert self.giving.able(ask) == bool(self.held[content] & lacking)
+            wanted = {min(lacking)} if only else lacking
+            assert self.giving.able(ask) == bool(self.held[content] & wanted)
 
     @rule(index=st.integers(0, BLOCKS - 1), first_hand=st.booleans())
     def gains(self, index, first_hand):
@@ -178,16 +192,18 @@ class World(RuleBasedStateMachine):
         self.leave(data.draw(st.sampled_from(sorted(self.leaving))), arrived=arrived)
 
     def leave(self, number, *, arrived):
-        ask, index, since = self.leaving.pop(number)
+        ask, blocks, since = self.leaving.pop(number)
         if ask.content_id == WHOLE:
-            self.passed_on[index] = self.now + PASSING_ON * (self.now - since) if arrived else self.now
+            until = self.now + PASSING_ON * (self.now - since) if arrived else self.now
+            self.passed_on |= dict.fromkeys(blocks, until)
             if ask.who == self.beginner:
                 self.beginning_until = self.now
-            if not arrived and self.firsts.get(index) == ask.who:  # also when it had thrown away what came before
-                del self.firsts[index]
-                self.given[WHOLE][index] -= 1
+            for index in blocks:
+                if not arrived and self.firsts.get(index) == ask.who:  # also when it had thrown away what came before
+                    del self.firsts[index]
+                    self.given[WHOLE][index] -= 1
         if arrived:
-            self.settled[place(ask)][index] = self.now
+            self.settled[place(ask)] |= dict.fromkeys(blocks, self.now)
             took = (self.now - since) / (len(self.busy_with(ask)) + 1)
             paces = self.paces[ask.who]
             # The first block of all says little: a new connection begins slowly.
@@ -237,7 +253,7 @@ class World(RuleBasedStateMachine):
     @invariant()
     def whoever_is_alone_knows_it(self):
         if hasattr(self, "giving"):
-            busy = {ask.who for ask in self.waiting.values()} | {ask.who for ask, _, _ in self.leaving.values()}
+            busy = {ask.who for ask in self.busy}
             assert all(self.giving.alone(who) == (busy <= {who}) for who in CALLERS)
 
     @invariant()

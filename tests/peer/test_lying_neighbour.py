@@ -496,10 +496,10 @@ class Memory:
             raise errors.NotFound("not held")
         return self.manifest_
 
-    async def read_block(self, content_id, index):
+    async def read_run(self, content_id, index, count=1):
         layout = self.manifest_.layout
         offset = layout.block_offset(index)
-        return self.data[offset : offset + layout.block_length(index)]
+        return self.data[offset : offset + layout.run_length(index, count)]
 
 
 async def download(world, data, directory):

@@ -169,14 +169,14 @@ async def test_a_renewal_during_a_download_breaks_nothing_and_nobody_is_missed(n
     await network.open(certificate_life=6.0, beat_interval=1.0)  # leases that a busy machine keeps
     ana = await network.join("ana", {"a.bin": BYTES})
     ben = await network.join("ben")
-    real, turn = ana.library.read_block, asyncio.Lock()
+    real, turn = ana.library.read_run, asyncio.Lock()
 
     async def slowly(*arguments):
         async with turn:
             await asyncio.sleep(0.07)
         return await real(*arguments)
 
-    ana.library.read_block = slowly
+    ana.library.read_run = slowly
     losses, suspects = (losses_of(ana), losses_of(ben)), suspects_of(network.central)
     logins = ana.session.login, ben.session.login
     before = [peer.credentials.membership.certificates for peer in (ana, ben)]
@@ -186,7 +186,7 @@ async def test_a_renewal_during_a_download_breaks_nothing_and_nobody_is_missed(n
         await eventually(lambda: peer.credentials.membership.certificates != certificate)  # noqa: B023 - waited for
     await eventually(lambda: time.time() > expiry)
     assert not transfer.task.done(), "it was to last longer than the first certificates"
-    del ana.library.read_block
+    del ana.library.read_run
     await asyncio.wait([transfer.task])
     assert (transfer.state, transfer.error) == (State.DONE, None)
     assert (tmp_path / "got" / "a.bin").read_bytes() == BYTES
@@ -231,14 +231,14 @@ async def test_a_revoked_peer_says_so_in_one_line_and_is_refused_by_the_others(n
 async def test_a_download_of_a_peer_that_is_revoked_meanwhile_says_why_it_ends(network, tmp_path):
     await network.open()
     ana, eva = await network.join("ana", {"a.bin": BYTES}), await network.join("eva")
-    true_block, begun, go_on = ana.library.read_block, asyncio.Event(), asyncio.Event()
+    true_block, begun, go_on = ana.library.read_run, asyncio.Event(), asyncio.Event()
 
-    async def held_up(content_id, index):
+    async def held_up(*wanted):
         begun.set()
         await go_on.wait()
-        return await true_block(content_id, index)
+        return await true_block(*wanted)
 
-    ana.library.read_block = held_up
+    ana.library.read_run = held_up
     transfer = await fetch(eva, "a.bin", tmp_path / "got")
     await begun.wait()
     await network.revoke(eva.identity)

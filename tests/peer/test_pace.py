@@ -4,7 +4,8 @@ import heapq
 
 import pytest
 
-from peer.fetching.pace import Pace, PaceLimits
+from peer.fetching import pace as module
+from peer.fetching.pace import Pace, PaceLimits, Rates
 
 MIB = 1 << 20
 CHUNK = 64 << 10
@@ -56,3 +57,21 @@ def test_a_long_line_is_filled(delay, window):
 def test_a_short_line_is_not_flooded():
     _, windows = fetch(400, Line(0.0005, 8 * MIB, rate=100e6))
     assert sorted(windows)[len(windows) // 2] <= 4
+
+
+def test_the_rates_of_very_many_holders_are_forgotten_the_oldest_first(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_RATES", 2)
+    rates = Rates()
+    for name, rate in (("a", 1.0), ("b", 2.0), ("a", 3.0), ("c", 4.0)):
+        rates.note(name, rate)
+    assert [rates.of(name) for name in "abc"] == [3.0, 0.0, 4.0]
+
+
+def test_a_holder_that_was_quick_counts_as_slow_once_little_has_come_for_a_while():
+    pace = Pace(PaceLimits(), steady_rate=100e6)
+    pace.asked(512 << 10, 0.0)
+    pace.answered(512 << 10, 0.0, 0.1)
+    assert pace.steady_rate == 100e6, "a short time says little"
+    pace.asked(512 << 10, 1.0)
+    pace.answered(512 << 10, 1.0, 2.0)
+    assert pace.steady_rate == 512 << 10

@@ -127,6 +127,52 @@ async def test_no_block_and_none_that_there_is_end_it(answer):
     assert (await fetched(one, request=GetBlockRequest(lacking=BlockSet())))[0] is answer
 
 
+async def test_blocks_in_a_row_are_one_answer_however_many_of_them_the_holder_gives():
+    asked = []
+
+    async def gives(request):
+        asked.append((request.block_count, request.most_bytes))
+        return BlockAnswer(index=1, data=BLOCK * given)
+
+    for given in (1, 2, 3):
+        answer, _ = await fetched(gives, request=GetBlockRequest(index=1, block_count=3))
+        assert answer.data == BLOCK * given
+    assert asked == [(3, 3 * len(BLOCK))] * 3
+
+
+async def test_of_blocks_in_a_row_that_come_in_pieces_the_first_one_is_put_together():
+    asked = []
+
+    async def limited(request):
+        asked.append((request.index, request.block_count, request.offset_bytes))
+        return BlockAnswer(index=1, data=BLOCK[request.offset_bytes :][: 40 * KIB])
+
+    answer, _ = await fetched(limited, request=GetBlockRequest(index=1, block_count=3))
+    assert answer.data == BLOCK
+    assert asked == [(1, 3, 0), (1, 1, 40 * KIB)]
+
+
+@pytest.mark.parametrize(("came", "kept"), [(100 * KIB, 1), (129 * KIB, 2), (191 * KIB, 2)])
+async def test_of_blocks_in_a_row_that_were_cut_off_the_whole_ones_are_kept(came, kept):
+    async def cut(request):
+        return BlockAnswer(index=1, data=(BLOCK * 3)[:came])
+
+    answer, _ = await fetched(cut, request=GetBlockRequest(index=1, block_count=3))
+    assert answer.data == BLOCK * kept
+
+
+async def test_within_a_limit_blocks_are_asked_for_one_by_one():
+    asked = []
+
+    async def holder(request):
+        asked.append(request.block_count)
+        return BlockAnswer(index=1, data=BLOCK[request.offset_bytes :][: request.most_bytes])
+
+    answer, _ = await fetched(holder, Counted(), request=GetBlockRequest(index=1, block_count=3))
+    assert answer.data == BLOCK
+    assert set(asked) == {1}
+
+
 async def test_a_piece_of_another_block_ends_it():
     async def other(request):
         return BlockAnswer(index=3 + bool(request.offset_bytes), data=BLOCK[:2048])

@@ -54,7 +54,7 @@ class Nothing:
     async def manifest(self, content_id):
         raise errors.NotFound("not here")
 
-    async def read_block(self, content_id, index):
+    async def read_run(self, content_id, index, count=1):
         raise errors.NotFound("not here")
 
 

@@ -63,9 +63,9 @@ class Shelf:
             said.append(errors.NotPossible("large") if isinstance(data, bytes) and len(data) > MAX_SMALL else data)
         return said
 
-    async def read_block(self, content_id, index):
+    async def read_run(self, content_id, index, count=1):
         layout = (await self.manifest(content_id)).layout
-        length, offset = layout.block_length(index), layout.block_offset(index)
+        length, offset = layout.run_length(index, count), layout.block_offset(index)
         self.reading.set()
         if self.gate:
             await self.gate.wait()
@@ -483,6 +483,64 @@ async def test_who_wants_nothing_announced_hears_of_its_block_with_the_block(rel
         call = relay.stub.GetBlock(pb2.GetBlockRequest(content_id=ID, unannounced=unannounced, **wanted), timeout=20)
         assert (await call).index == 7 + unannounced
         assert (BLOCK_KEY in dict(list(await call.initial_metadata()))) == (not unannounced)
+
+
+async def test_who_is_alone_is_given_as_many_blocks_in_a_row_as_it_takes(relay):
+    answer = await relay.block(index=2, block_count=5)
+    assert (answer.index, answer.data) == (2, DATA[2 * BLOCK : 7 * BLOCK])
+    await all_given_back(relay)
+    answer = await relay.block(lacking=lacking(8, 9, 10), block_count=16)
+    assert answer.index in {8, 9, 10}, "holders begin at different blocks"
+    assert answer.data == DATA[answer.index * BLOCK :]
+
+
+@pytest.mark.parametrize(("most_bytes", "count"), [(0, 9), (3 * BLOCK + 7, 3), (BLOCK, 1), (1000, 1)])
+async def test_an_answer_has_only_whole_blocks_in_a_row_and_no_more_bytes_than_are_taken(relay, most_bytes, count):
+    answer = await relay.block(index=0, block_count=9, most_bytes=most_bytes)
+    assert answer.data == DATA[: min(count * BLOCK, most_bytes or len(DATA))]
+
+
+async def test_a_run_that_goes_beyond_the_end_is_refused_and_one_of_thousands_is_cut(relay):
+    for index, count in ((LAST, 2), (0, 2**32 - 1)):
+        with pytest.raises(grpc.RpcError, match="11 blocks"):
+            await relay.block(index=index, block_count=count)
+    everything = lacking(*range(LAST + 1))
+    answer = await relay.block(lacking=everything, block_count=2**32 - 1)
+    assert answer.data in {DATA, DATA[answer.index * BLOCK :]}
+
+
+async def test_within_an_upload_limit_blocks_are_given_one_by_one(relay):
+    relay.upload.change(1e9)
+    assert (await relay.block(index=0, block_count=5)).data == DATA[:BLOCK]
+
+
+async def test_a_limit_that_comes_while_blocks_in_a_row_wait_for_their_turn_has_one_of_them_sent_in_pieces(relay):
+    relay.shelf.gate, given = asyncio.Event(), []
+    for _ in range(3):  # as many as one caller may have
+        given.append(await relay.serving.choose("127.0.0.1", ID, Wanted(0, b"\xff"), 10.0))
+        relay.serving._giving._paces["127.0.0.1"] = (0.001, True)
+    call = asyncio.ensure_future(relay.block(index=8, block_count=3, patience=Duration(seconds=20)))
+    relay.shelf.gate.set()
+    while not relay.serving._waiting:  # noqa: ASYNC110 - nobody is told
+        await asyncio.sleep(0.001)
+    relay.upload.change(1e6)
+    for gift in given:
+        relay.serving.left(gift.ask, arrived=True)
+    answer = await call
+    assert answer.index == 8
+    assert 0 < len(answer.data) <= BLOCK
+    assert answer.data == DATA[8 * BLOCK :][: len(answer.data)]
+
+
+async def test_while_others_want_a_content_too_nobody_is_given_blocks_in_a_row(relay):
+    relay.shelf.gate = asyncio.Event()
+    other = asyncio.ensure_future(relay.serving.choose("other", ID, Wanted(0, b"\xff"), 10.0))
+    gift = await other
+    answer = asyncio.ensure_future(relay.block(index=2, block_count=5))
+    await relay.shelf.reading.wait()
+    relay.shelf.gate.set()
+    assert (await answer).data == DATA[2 * BLOCK : 3 * BLOCK]
+    relay.serving.left(gift.ask, arrived=True)
 
 
 async def test_a_patient_ask_that_nothing_comes_for_is_answered_without_a_block(relay, fetching):

@@ -36,8 +36,8 @@ class Memory:
     async def manifest(self, content_id):
         return HELD
 
-    async def read_block(self, content_id, index):
-        return DATA[index * BLOCK : (index + 1) * BLOCK]
+    async def read_run(self, content_id, index, count=1):
+        return DATA[index * BLOCK : (index + count) * BLOCK]
 
 
 def manifest_page(_):

@@ -117,7 +117,8 @@ class Honest(PeerRelayServicer):
         index = min(able, key=given.__getitem__)  # who answers several asks with one block is left to rest
         given[index] += 1
         at = manifest.layout.block_offset(index)
-        return relay_pb2.GetBlockResponse(index=index, data=data[at : at + manifest.layout.block_length(index)])
+        length = manifest.layout.run_length(index, request.block_count or 1)
+        return relay_pb2.GetBlockResponse(index=index, data=data[at : at + length])
 
 
 class Huge(Honest):

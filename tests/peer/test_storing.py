@@ -309,7 +309,7 @@ async def test_a_file_of_the_users_own_is_never_dropped(library_bench, stage):
     await stage.dropped()
     assert own.read_bytes() == b"bytes"
     assert "mine.txt" in stage.library.files
-    assert await stage.library.read_block(content_id, 0) == b"bytes"
+    assert await stage.library.read_run(content_id, 0) == b"bytes"
 
 
 async def test_only_a_copy_for_others_is_no_own_file(stage):

@@ -1,6 +1,7 @@
 """Blocks come from files that are as they were, through descriptors that are closed again."""
 
 import os
+import random
 import threading
 
 import pytest
@@ -104,6 +105,30 @@ def test_a_block_that_was_compared_is_at_hand_while_it_is_in_memory(tmp_path, re
     assert reader.at_hand(place, manifest, 1) == b"x" * (100_000 - 65536)
     monkeypatch.setattr("peer.disk.cached.os.preadv", _would_block)
     assert reader.at_hand(place, manifest, 1) is None
+
+
+def test_blocks_in_a_row_are_read_and_compared_together(tmp_path, reader):
+    data = random.Random(1).randbytes(300_000)
+    place, manifest = _place(tmp_path, "f", data)
+    reader.read(place, manifest, 1)
+    assert reader.at_hand(place, manifest, 0, 3) is None, "two of them have not been compared"
+    assert reader.read(place, manifest, 0, 3) == data[: 3 * 65536]
+    assert reader.at_hand(place, manifest, 0, 3) == data[: 3 * 65536]
+    assert reader.read(place, manifest, 3, 2) == data[3 * 65536 :]
+    with pytest.raises(IndexError):
+        reader.read(place, manifest, 3, 3)
+
+
+def test_of_blocks_in_a_row_one_that_rotted_is_noticed(tmp_path, reader):
+    place, manifest = _place(tmp_path, "f", bytes(300_000))
+    status = (tmp_path / "f").stat()
+    with (tmp_path / "f").open("r+b") as file:
+        file.seek(70_000)
+        file.write(b"x")
+    os.utime(tmp_path / "f", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert reader.read(place, manifest, 2, 2) == bytes(2 * 65536)
+    with pytest.raises(Corrupt):
+        reader.read(place, manifest, 0, 3)
 
 
 def _would_block(*_):

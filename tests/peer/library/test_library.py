@@ -25,7 +25,7 @@ def _id(data):
 
 async def _bytes_of(library, content_id):
     manifest = await library.manifest(content_id)
-    blocks = [await library.read_block(content_id, index) for index in range(manifest.layout.block_count)]
+    blocks = [await library.read_run(content_id, index) for index in range(manifest.layout.block_count)]
     return b"".join(blocks)
 
 
@@ -124,7 +124,7 @@ async def test_new_changed_moved_and_removed_files_are_followed(library_bench):
     shutil.rmtree(library_bench.shared / "back")
     await library_bench.until(library, lambda: not library.files)
     with pytest.raises(NotFound):
-        await library.read_block(_id(b"22"), 0)
+        await library.read_run(_id(b"22"), 0)
 
 
 async def test_changes_are_told_once_however_many_there_were(library_bench):
@@ -223,7 +223,7 @@ async def test_a_directory_that_is_replaced_by_a_link_gives_nothing_away(library
     library_bench.write("d/f", b"inside!")
     library = await library_bench.open()
     content_id = library.files["d/f"].content_id
-    assert await library.read_block(content_id, 0) == b"inside!"
+    assert await library.read_run(content_id, 0) == b"inside!"
     (library_bench.shared / "d").rename(library_bench.base / "away")
     (library_bench.shared / "d").symlink_to(canary)
     await library_bench.until(library, lambda: not library.files)
@@ -237,7 +237,7 @@ async def test_a_name_in_another_unicode_form_is_offered_in_nfc_and_read_where_i
     library_bench.write(decomposed, b"song")
     library = await library_bench.open()
     assert set(library.files) == {"canción/ñandú.txt"}
-    assert await library.read_block(_id(b"song"), 0) == b"song"
+    assert await library.read_run(_id(b"song"), 0) == b"song"
     located = await library.find_local(_id(b"song"))
     assert located.read_bytes() == b"song"
 
@@ -326,9 +326,9 @@ async def test_a_changed_file_is_not_served_but_withdrawn_and_hashed_again(libra
     library._directory._watch.stop()
     (library_bench.shared / "f").write_bytes(b"after!")
     with pytest.raises(Corrupt):
-        await library.read_block(_id(b"before"), 0)
+        await library.read_run(_id(b"before"), 0)
     with pytest.raises(NotFound):
-        await library.read_block(_id(b"before"), 0)
+        await library.read_run(_id(b"before"), 0)
     await library_bench.until(library, lambda: "f" in library.files)
     assert library.files["f"].content_id == _id(b"after!")
 
@@ -341,7 +341,7 @@ async def test_a_change_that_puts_size_and_mtime_back_is_noticed_when_the_file_i
     (library_bench.shared / "f").write_bytes(b"after!")
     os.utime(library_bench.shared / "f", ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(Corrupt):
-        await library.read_block(_id(b"before"), 0)
+        await library.read_run(_id(b"before"), 0)
     await library_bench.until(library, lambda: "f" in library.files)
     assert library.files["f"].content_id == _id(b"after!")
 
@@ -352,16 +352,16 @@ async def test_one_content_at_several_places_is_read_from_whichever_is_left(libr
         library_bench.write(name, data)
     library = await library_bench.open(tick=30, rescan=1000)
     library._directory._watch.stop()
-    block = await library.read_block(_id(data), 1)
+    block = await library.read_run(_id(data), 1)
     (library_bench.shared / "one").write_bytes(b"changed")
     (library_bench.shared / "two").unlink()
     (library_bench.shared / "three").touch()
     (library_bench.shared / "four").write_bytes(data)
     await library.add_fetched(library_bench.shared / "four", "elsewhere/ignored", manifest_of(data))
-    assert await library.read_block(_id(data), 1) == block == data[65536:131072]
+    assert await library.read_run(_id(data), 1) == block == data[65536:131072]
     assert await library.find_local(_id(data)) == library_bench.shared / "four"
     with pytest.raises(IndexError):
-        await library.read_block(_id(data), 4)
+        await library.read_run(_id(data), 4)
 
 
 async def test_small_files_are_read_whole_and_what_cannot_be_is_told_apart(library_bench):
@@ -431,7 +431,7 @@ async def test_a_file_that_vanished_cannot_be_read_once_its_descriptor_is_closed
     library._directory._watch.stop()
     (library_bench.shared / "f").unlink()
     with pytest.raises(Corrupt):
-        await library.read_block(_id(b"f"), 0)
+        await library.read_run(_id(b"f"), 0)
     assert not library.files
 
 
@@ -493,7 +493,7 @@ async def test_a_download_elsewhere_is_offered_until_it_is_changed(library_bench
     await library_bench.close(library)
 
     library = await library_bench.open()
-    assert await library.read_block(_id(data), 0) == data
+    assert await library.read_run(_id(data), 0) == data
     location.rename(location.with_name("moved"))
     await library.rescan()
     assert not library.files
@@ -554,7 +554,7 @@ async def test_a_download_elsewhere_stands_back_behind_another_file_of_its_path(
     await library.add_fetched(location, "name", manifest_of(b"fetched"))
     assert library.files["name"].content_id == _id(b"shared")
     assert "name" in library.skipped[str(location)]
-    assert await library.read_block(_id(b"fetched"), 0) == b"fetched"
+    assert await library.read_run(_id(b"fetched"), 0) == b"fetched"
     (library_bench.shared / "name").unlink()
     await library_bench.until(library, lambda: library.files["name"].content_id == _id(b"fetched"))
     assert not library.skipped
@@ -596,7 +596,7 @@ async def test_a_stored_copy_is_kept_across_restarts_and_not_published_by_name(l
     assert not library.store_path(_id(data)).exists()
     assert not library.stored
     with pytest.raises(NotFound):
-        await library.read_block(_id(data), 0)
+        await library.read_run(_id(data), 0)
     await library_bench.close(library)
     assert not (await library_bench.open()).stored
 
@@ -628,7 +628,7 @@ async def test_a_stored_copy_that_rots_is_withdrawn_and_removed(library_bench):
     await asyncio.wait_for(library.changed(), 20)
     library.store_path(_id(b"sound")).write_bytes(b"wrong")
     with pytest.raises(Corrupt):
-        await library.read_block(_id(b"sound"), 0)
+        await library.read_run(_id(b"sound"), 0)
     assert not library.stored
 
 
@@ -748,8 +748,8 @@ async def test_running_out_of_descriptors_withdraws_nothing(library_bench, monke
     with monkeypatch.context() as patch:
         patch.setattr(library._reader, "read", no_more)
         with pytest.raises(Busy):
-            await library.read_block(_id(b"f"), 0)
-    assert await library.read_block(_id(b"f"), 0) == b"f"
+            await library.read_run(_id(b"f"), 0)
+    assert await library.read_run(_id(b"f"), 0) == b"f"
 
 
 async def test_a_disk_that_is_full_for_the_index_is_named_and_the_file_comes_later(library_bench):
