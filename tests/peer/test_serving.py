@@ -514,22 +514,25 @@ async def test_within_an_upload_limit_blocks_are_given_one_by_one(relay):
     assert (await relay.block(index=0, block_count=5)).data == DATA[:BLOCK]
 
 
-async def test_a_limit_that_comes_while_blocks_in_a_row_wait_for_their_turn_has_one_of_them_sent_in_pieces(relay):
-    relay.shelf.gate, given = asyncio.Event(), []
-    for _ in range(3):  # as many as one caller may have
-        given.append(await relay.serving.choose("127.0.0.1", ID, Wanted(0, b"\xff"), 10.0))
-        relay.serving._giving._paces["127.0.0.1"] = (0.001, True)
-    call = asyncio.ensure_future(relay.block(index=8, block_count=3, patience=Duration(seconds=20)))
+async def test_a_limit_that_comes_before_blocks_in_a_row_leave_has_one_of_them_sent_in_pieces(relay):
+    relay.shelf.gate = asyncio.Event()
+    call = asyncio.ensure_future(relay.block(index=1, block_count=9, most_bytes=9 * BLOCK))
+    share = relay.serving.sending.share
+
+    async def limited(*wanted):
+        relay.upload.change(1e6)
+        return await share(*wanted)
+
+    relay.serving.sending.share = limited
     relay.shelf.gate.set()
-    while not relay.serving._waiting:  # noqa: ASYNC110 - nobody is told
-        await asyncio.sleep(0.001)
-    relay.upload.change(1e6)
-    for gift in given:
-        relay.serving.left(gift.ask, arrived=True)
     answer = await call
-    assert answer.index == 8
-    assert 0 < len(answer.data) <= BLOCK
-    assert answer.data == DATA[8 * BLOCK :][: len(answer.data)]
+    assert answer.index == 1
+    assert answer.data == DATA[BLOCK : 2 * BLOCK]
+
+
+async def test_from_somewhere_within_a_block_on_the_rest_of_that_block_is_given(relay):
+    answer = await relay.block(index=2, block_count=5, offset_bytes=BLOCK - 10)
+    assert answer.data == DATA[3 * BLOCK - 10 : 3 * BLOCK]
 
 
 async def test_while_others_want_a_content_too_nobody_is_given_blocks_in_a_row(relay):

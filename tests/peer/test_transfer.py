@@ -1078,10 +1078,41 @@ async def test_what_comes_quickly_comes_many_blocks_at_a_time_from_the_first_ask
     assert asked[0] == 1, "it is not known yet how quick it is"
     assert sum(asked) == 60
     asked.clear()
-    downloader._rates.note(world.holders[0].contact.peer_id, 1e9)
+    peer_id = world.holders[0].contact.peer_id
+    assert downloader._rates.of(peer_id) > 0
+    downloader._rates.note(peer_id, 1e9)
     await downloader.fetch(world.request(second, "second"), Progress(0))
     assert sum(asked) == 60
     assert len(asked) <= 6, "of 1 MiB, but for the last and where the order of blocks goes round"
+
+
+async def test_of_a_late_answer_whose_first_block_has_come_from_elsewhere_the_rest_is_stored(world):
+    data = some_bytes(16 * BLOCK)
+    content_id = manifest_of(data).content_id
+    never, late = asyncio.Event(), []
+
+    async def answers(request, answer):
+        if not late:
+            late.extend(blocks_of(request, answer))
+            while not world.unfinished.held(content_id) >> late[0] & 1:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.001)
+        elif answer.index == late[0]:
+            answer.data = answer.data[:BLOCK]
+        elif answer.index in late:
+            await never.wait()
+        return answer
+
+    for name in "ab":
+        await world.holder(name, Memory(data), answers)
+    world.settings = DownloadSettings(limits=DownloadLimits(pace=PaceLimits(overdue=0.05)))
+    downloader = world.downloader()
+    for holder in world.holders:
+        downloader._rates.note(holder.contact.peer_id, 1e9)
+    fetched = await downloader.fetch(world.request(data), world.progress)
+    assert fetched.location.read_bytes() == data
+    assert len(late) > 1
+    assert sum(source.bytes for source in world.progress.sources.values()) == len(data), "each block counts once"
+    assert not any(source.dropped_reason for source in world.progress.sources.values())
 
 
 async def test_a_killed_downloader_resumes_with_everything_that_was_written(world):
