@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import socket
 import time
 
 import grpc
@@ -373,8 +374,12 @@ async def test_an_honest_placement_is_the_same_both_ways(world):
 
 @pytest.fixture
 async def cut_off(world):
+    port = world.central_server.port
     await world.central_server.stop(0)
-    return world
+    with socket.socket() as nobody:  # else a neighbour's server may get the port
+        nobody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        nobody.bind(("127.0.0.1", port))
+        yield world
 
 
 async def test_without_central_two_neighbours_that_agree_are_believed(cut_off):
