@@ -14,6 +14,8 @@ DIGEST_BYTES = 32
 PAGE_BLOCKS = 4096
 MIN_BLOCK = 64 * 1024
 MAX_BLOCK = 1024 * 1024
+# Blocks that fit into one answer, which has no more bytes than the largest block.
+MOST_IN_A_ROW = MAX_BLOCK // MIN_BLOCK
 # Contents up to so many bytes have blocks of so many.
 _BLOCK_SIZES = ((8 << 20, MIN_BLOCK), (16 << 20, 128 * 1024), (64 << 20, 256 * 1024), (128 << 20, 512 * 1024))
 MAX_SIZE = 1 << 47

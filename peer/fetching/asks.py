@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import itemgetter, or_
 
-from core.content import MAX_BLOCK, MIN_BLOCK
+from core.content import MOST_IN_A_ROW
 from peer.fetching.budget import Share
 from peer.fetching.pace import Pace
-
-_LONGEST = MAX_BLOCK // MIN_BLOCK
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +28,7 @@ class Holder:
     waiting: int = 0
     vain: int = 0
     waited: bool = False
-    longest: int = _LONGEST
+    longest: int = MOST_IN_A_ROW
 
 
 @dataclass(slots=True, eq=False)
@@ -142,16 +140,13 @@ class Asks:
         self._share.give_back(ask.size - size)
         ask.size = size
 
-    def store(self, ask: Ask) -> bool:
-        """Has the blocks of an ask stored, unless one of them is being stored; returns whether they are.
+    def store(self, ask: Ask) -> None:
+        """Has the blocks of an ask stored, none of which is being stored.
 
         It leaves the holder's window, not the budget: its bytes are in memory until they are stored.
         """
-        if ask.blocks & self.being_stored:
-            return False
         self._storing[ask.number] = self.open.pop(ask.number)
         self._lone = None
-        return True
 
     def stored(self, number: int) -> int:
         """Returns the blocks that have been stored; none when the number says nothing."""

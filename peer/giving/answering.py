@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from core.content import MAX_BLOCK, MIN_BLOCK
+from core.content import MAX_BLOCK, MOST_IN_A_ROW
 from core.errors import InvalidInput, NotPossible, RelevoError
 from core.times import from_duration
 from peer.fetching.block_answers import encoded
@@ -14,8 +14,6 @@ from relevo.v1 import peer_relay_pb2 as pb2
 
 # Longest that an ask waits for a block to come, in seconds.
 LONGEST_PATIENCE = 60.0
-# Blocks in one answer.
-_MOST_BLOCKS = MAX_BLOCK // MIN_BLOCK
 
 
 class Call(Protocol):
@@ -100,11 +98,11 @@ class Answering:
 
 
 def _wanted(request: pb2.GetBlockRequest) -> Wanted:
-    most = 1 if request.offset_bytes else min(request.block_count or 1, _MOST_BLOCKS)
+    most = 1 if request.offset_bytes else min(request.block_count or 1, MOST_IN_A_ROW)
     room = min(request.most_bytes or MAX_BLOCK, MAX_BLOCK)
     match request.WhichOneof("wanted"):
         case "index":
-            bitmap = run(0, most).to_bytes(_MOST_BLOCKS // 8, "little")
+            bitmap = run(0, most).to_bytes(MOST_IN_A_ROW // 8, "little")
             return Wanted(request.index, bitmap, only=True, most=most, room=room)
         case "lacking":
             lacking = request.lacking
