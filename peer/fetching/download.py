@@ -63,7 +63,7 @@ _HUNGRY_ASKS = 2
 _SOON = 0.1
 # Who sends so many bytes a second is asked for a run of blocks at once, as long as nobody else fetches the content: as
 # many as come in so many seconds.
-_QUICK = 12_500_000.0
+_QUICK = 6_500_000.0
 _SHORT = 0.02
 # Answers in a row that brought nothing new, after which a holder rests.
 _VAIN = 8

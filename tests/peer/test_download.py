@@ -26,7 +26,7 @@ LATE = PaceLimits().overdue
 # Two blocks asked at once of a holder that is not known yet.
 TWO = DownloadLimits(pace=PaceLimits(first_window=2))
 HUNGRY, HUNGRY_ASKS = 6, 2
-QUICK = 12_500_000
+QUICK = 6_500_000
 LONGEST_RUN = MAX_BLOCK // BLOCK
 
 
@@ -642,7 +642,7 @@ def test_blocks_of_complete_holders_are_announced_unless_they_come_at_once(took,
 # Runs of blocks.
 
 
-FAST, SLOW = 100e6, 10e6
+FAST, SLOW = 100e6, 6e6
 
 
 def join_with(download, name, rate, *, complete=True, now=0.0):
@@ -662,7 +662,7 @@ def test_a_holder_that_is_known_to_be_quick_is_asked_for_runs_of_blocks_and_anno
     assert not any(fetch.announced for fetch in asked)
 
 
-@pytest.mark.parametrize(("rate", "longest"), [(SLOW, 1), (13e6, 3), (20e6, 6), (1e9, 16)])
+@pytest.mark.parametrize(("rate", "longest"), [(SLOW, 1), (7e6, 2), (13e6, 3), (20e6, 6), (1e9, 16)])
 def test_a_run_is_as_long_as_comes_in_no_time(rate, longest):
     assert {fetch.count for fetch in join_with(start(64), "a", rate)} == {longest}
 
